@@ -1,0 +1,68 @@
+"""Checkpoints: written whole or not at all, loaded without running code, with every random state."""
+
+import os
+import pickle
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from harmonylib.errors import HarmonyError
+
+
+def save(path: Path, content: dict) -> None:
+    """Write to a file beside `path`, then rename: an interruption leaves the old checkpoint, never half of a new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    building = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(building, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(building, path)
+    finally:
+        building.unlink(missing_ok=True)
+
+
+def load(path: Path) -> dict:
+    """Load with ``weights_only=True``. Raises HarmonyError if the file is missing, damaged or holds anything else."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise HarmonyError(f"{path}: no such checkpoint; train the experiment first (notebook 03 or `train`)") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
+        raise HarmonyError(
+            f"{path}: no readable checkpoint (damaged, or it holds code); delete it and train again"
+        ) from None
+    if not isinstance(content, dict) or "experiment" not in content or "model" not in content:
+        raise HarmonyError(f"{path}: not a checkpoint of this project; it lacks the experiment or the weights")
+    return content
+
+
+def random_state() -> dict:
+    """The state of every generator that training may draw from, as plain lists and tensors."""
+    name, keys, position, has_gauss, gauss = np.random.get_state()
+    version, internal, gauss_next = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [name, keys.tolist(), position, has_gauss, gauss],
+        "python": [version, list(internal), gauss_next],
+    }
+
+
+def restore_random_state(state: dict) -> None:
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, np.array(keys, np.uint32), *rest))
+    version, internal, gauss_next = state["python"]
+    random.setstate((version, tuple(internal), gauss_next))
+
+
+def seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)

@@ -1,0 +1,12 @@
+"""Data sets: the rungs of the ladder, one layout on disk, one loader, one cache.
+
+``open_dataset`` and ``HarmonyDataset`` are imported on first use, because they bring torch with them.
+"""
+
+
+def __getattr__(name: str):
+    if name in ("HarmonyDataset", "open_dataset"):
+        from harmonylib.data import dataset
+
+        return getattr(dataset, name)
+    raise AttributeError(f"module 'harmonylib.data' has no attribute {name!r}")

@@ -1,0 +1,127 @@
+"""The embedded set: written in seconds, offline, from code and from photographs that scikit-image and matplotlib ship.
+
+Most of it are procedurally lit scenes with exact ground truth (`scenes`); a few natural photographs with objects
+outlined by hand (`photographs`) are there to look at. It fills iHarmony4's layout with all four subset folders:
+
+    c|a|f|dscene0042_1_2.jpg     subset's letter, scene 42, its one foreground, relighting 2
+    fphoto... (e.g. fcoffee_3_1) a photograph, its third region, recolouring 1: all in HFlickr
+
+A tenth of the scenes of each subset, and two of the six photographs, are the test lists.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from harmonylib.data import photographs, scenes
+from harmonylib.data.layout import FOLDERS, SUBSETS
+from harmonylib.errors import HarmonyError
+from harmonylib.paths import ROOT, data_dir, shown
+
+VERSION = 1  # raise it when the pictures change: an older copy is then written anew
+SCENES = 640
+RELIGHTINGS = 3
+TEST_EVERY = 10
+TEST_PHOTOGRAPHS = ("astronaut", "coffee")
+LETTER = {"HCOCO": "c", "HAdobe5k": "a", "HFlickr": "f", "Hday2night": "d"}
+JPEG = {"quality": 95, "subsampling": 0}
+
+
+def ensure(scene_count: int = SCENES, workers: int | None = None, say=print) -> Path:
+    """The folder of the embedded set, written first where it is missing or of another version.
+
+    `scene_count` (a multiple of 40, so that each subset has whole tenths) makes a smaller set for a quick look.
+    """
+    if scene_count % 40:
+        raise HarmonyError(
+            f"scene_count {scene_count}: must be a multiple of 40 (four subsets, a tenth of each for the test)"
+        )
+    root = data_dir() / ("embedded" if scene_count == SCENES else f"embedded-{scene_count}")
+    stamp = f"embedded set, version {VERSION}, {scene_count} scenes x {RELIGHTINGS}\n"
+    done = root / "VERSION.txt"
+    if done.is_file() and done.read_text() == stamp:
+        return root
+    say(f"writing the embedded set to {shown(root)} ...")
+    building = root.with_name(f".{root.name}.{os.getpid()}")
+    shutil.rmtree(building, ignore_errors=True)
+    for subset in SUBSETS:
+        for folder in FOLDERS:
+            (building / subset / folder).mkdir(parents=True)
+    try:
+        _write_all(building, scene_count, workers or os.cpu_count() or 1)
+        (building / "VERSION.txt").write_text(stamp)
+        shutil.rmtree(root, ignore_errors=True)
+        os.replace(building, root)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return root
+
+
+def _write_all(root: Path, scene_count: int, workers: int) -> None:
+    # processes of their own rather than a pool: it works the same from a script, a notebook and `python -`
+    command = [sys.executable, "-m", "harmonylib.data.embedded", str(root), str(scene_count)]
+    writers = [subprocess.Popen([*command, str(first), str(workers)], cwd=ROOT) for first in range(workers)]
+    names = [name for photo_id in photographs.photographs() for name in _write_photograph(root, photo_id)]
+    if any([writer.wait() for writer in writers]):
+        raise HarmonyError(
+            f"{root}: the scenes could not be written; see the message above (disk full? no permission?)"
+        )
+    names = [name for index in range(scene_count) for name in _scene_names(index)] + names
+    lists = {"train": [], "test": []}
+    for subset, name, split in names:
+        lists[split].append((subset, name))
+    for split, rows in lists.items():
+        (root / f"IHD_{split}.txt").write_text("".join(f"{s}/composite_images/{n}.jpg\n" for s, n in rows))
+        for subset in SUBSETS:
+            lines = [f"{n}.jpg\n" for s, n in rows if s == subset]
+            (root / subset / f"{subset}_{split}.txt").write_text("".join(lines))
+
+
+def _place(index: int) -> tuple[str, str, str]:
+    """(subset, photo, split) of a scene."""
+    subset = SUBSETS[index % len(SUBSETS)]
+    return subset, f"{LETTER[subset]}scene{index:04d}", "test" if index // len(SUBSETS) % TEST_EVERY == 0 else "train"
+
+
+def _scene_names(index: int) -> list[tuple[str, str, str]]:
+    subset, photo, split = _place(index)
+    return [(subset, f"{photo}_1_{k}", split) for k in range(1, RELIGHTINGS + 1)]
+
+
+def _write_scene(root: Path, index: int) -> None:
+    subset, photo, _ = _place(index)
+    scene = scenes.render_scene(index, subset, RELIGHTINGS)
+    _write(root / subset, photo, 1, scene.real, scene.mask, scene.composites)
+
+
+def _write_photograph(root: Path, photo_id: str) -> list[tuple[str, str, str]]:
+    photograph, subset, written = photographs.photographs()[photo_id], "HFlickr", []
+    split = "test" if photo_id.split("-")[0] in TEST_PHOTOGRAPHS else "train"
+    for number, region in enumerate(photographs.regions(photo_id), 1):
+        seed = [number, *photo_id.encode()]
+        composites = [
+            photographs.recolour(photograph, region.mask, np.random.default_rng([k, *seed])) for k in range(RELIGHTINGS)
+        ]
+        names = _write(root / subset, f"f{photo_id}", number, photograph, region.mask, composites)
+        written += [(subset, name, split) for name in names]
+    return written
+
+
+def _write(folder: Path, photo: str, number: int, real, mask, composites) -> list[str]:
+    names = [f"{photo}_{number}_{k}" for k in range(1, len(composites) + 1)]
+    Image.fromarray(real).save(folder / "real_images" / f"{photo}.jpg", **JPEG)
+    Image.fromarray(mask).save(folder / "masks" / f"{photo}_{number}.png")
+    for name, composite in zip(names, composites, strict=True):
+        Image.fromarray(composite).save(folder / "composite_images" / f"{name}.jpg", **JPEG)
+    return names
+
+
+if __name__ == "__main__":
+    folder, count, first, step = Path(sys.argv[1]), *map(int, sys.argv[2:])
+    for scene_index in range(first, count, step):
+        _write_scene(folder, scene_index)

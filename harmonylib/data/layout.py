@@ -1,0 +1,237 @@
+"""iHarmony4's on-disk layout: the one layout that every rung of the data ladder ends in.
+
+    <root>/IHD_train.txt, IHD_test.txt            lines: HCOCO/composite_images/c1_2_3.jpg
+    <root>/<subset>/<subset>_train.txt, ..._test.txt   lines: c1_2_3.jpg
+    <root>/<subset>/composite_images/<photo>_<object>_<variant>.jpg
+    <root>/<subset>/masks/<photo>_<object>.png
+    <root>/<subset>/real_images/<photo>.jpg
+
+Source of the layout: bcmi/Image-Harmonization-Dataset-iHarmony4, ``README.md``.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from harmonylib.errors import HarmonyError
+
+SUBSETS = ("HCOCO", "HAdobe5k", "HFlickr", "Hday2night")
+SPLITS = ("train", "val", "test")
+FOLDERS = ("composite_images", "masks", "real_images")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One triplet: the composite, its mask, and the real photograph (the target)."""
+
+    root: Path
+    subset: str
+    name: str  # the composite's file name without suffix, <photo>_<object>_<variant>
+
+    @property
+    def photo(self) -> str:
+        return self.name.split("_", 1)[0]
+
+    @property
+    def group(self) -> str:
+        """What must stay on one side of a split: the photograph; views of one thing (``<thing>-<view>``) count as one."""
+        return self.photo.split("-", 1)[0]
+
+    @property
+    def kind(self) -> str:
+        """``scene`` for the procedural scenes of the embedded set, else ``photo``."""
+        return "scene" if self.photo[1:].startswith("scene") else "photo"
+
+    @property
+    def composite(self) -> Path:
+        return self.root / self.subset / "composite_images" / f"{self.name}.jpg"
+
+    @property
+    def mask(self) -> Path:
+        return self.root / self.subset / "masks" / f"{self.name.rsplit('_', 1)[0]}.png"
+
+    @property
+    def real(self) -> Path:
+        return self.root / self.subset / "real_images" / f"{self.photo}.jpg"
+
+
+def read_entries(root: str | Path, subset: str = "all", split: str = "test", val_share: float = 0.1) -> list[Entry]:
+    """The triplets of one split, in the order of the lists; every file is there, none lies outside `root`.
+
+    Where the lists name no validation split, the `val_share` of the training photographs with the smallest hashes is
+    ``val`` and leaves ``train``; a photograph is never on both sides.
+
+    Raises HarmonyError: no such root, subset, split or list, a folder in the wrong case, a malformed line, a line that
+    climbs out of the root, a listed file that is missing, an empty split.
+    """
+    root = Path(root)
+    if split not in SPLITS:
+        raise HarmonyError(f"split {split!r}: there is no such split; use one of {', '.join(SPLITS)}")
+    if subset != "all" and subset not in SUBSETS:
+        raise HarmonyError(f"subset {subset!r}: there is no such subset; use all or one of {', '.join(SUBSETS)}")
+    if not root.is_dir():
+        raise HarmonyError(f"{root}: no such folder; give the folder that holds {', '.join(SUBSETS)}")
+    _check_folder_names(root)
+    present = [name for name in SUBSETS if (root / name).is_dir()]
+    if subset != "all" and subset not in present:
+        raise HarmonyError(
+            f"{root / subset}: no such folder; the set has {', '.join(present) or 'none of the subsets'}"
+        )
+    wanted = [subset] if subset != "all" else present
+    if not wanted:
+        raise HarmonyError(f"{root}: none of the folders {', '.join(SUBSETS)} is in it; give the set's top folder")
+
+    entries = [entry for name in wanted for entry in _split_of_subset(root, name, split, val_share)]
+    if not entries:
+        raise HarmonyError(f"{root}: the {split} lists of {', '.join(wanted)} are empty; check the *_{split}.txt files")
+    missing = [path for entry in entries for path in (entry.composite, entry.mask, entry.real) if not path.is_file()]
+    if missing:
+        raise HarmonyError(
+            f"{missing[0]}: listed for {split} but missing{_and_more(missing)}; "
+            "copy it from the set's source or take its line out of the list"
+        )
+    return entries
+
+
+def hold_out(entries: list[Entry], share: float, by: str = "group", salt: str = "") -> tuple[list[Entry], list[Entry]]:
+    """Divide into (kept, held out): the `share` of the groups (or of the names) with the smallest hashes is held out.
+
+    A hash and not a shuffle, so that the side of a photograph depends neither on the order of the lists nor on what
+    else is in the set's other subsets.
+    """
+    keys = sorted({getattr(e, by) for e in entries}, key=lambda key: _hash(salt + key))
+    held = set(keys[: max(1, round(share * len(keys)))]) if share > 0 and len(keys) > 1 else set()
+    return [e for e in entries if getattr(e, by) not in held], [e for e in entries if getattr(e, by) in held]
+
+
+def take_share(entries: list[Entry], share: float) -> list[Entry]:
+    """The given share of the photographs, smallest hashes first, so that smaller shares lie inside larger ones."""
+    return entries if share >= 1 else hold_out(entries, share, salt="share")[1]
+
+
+def problems(entries: list[Entry]) -> list[str]:
+    """Decode every file once and say, one line each, what is wrong: unreadable, sizes that differ, an empty mask."""
+    found, sizes = [], {}
+    for entry in entries:
+        try:
+            for path in (entry.real, entry.mask):
+                if path not in sizes:
+                    sizes[path] = _decoded_size(path, is_mask=path == entry.mask)
+            size = _decoded_size(entry.composite)
+        except HarmonyError as error:
+            found.append(str(error))
+            continue
+        for path in (entry.mask, entry.real):
+            if sizes[path] != size:
+                found.append(size_mismatch(entry, path, sizes[path], size))
+    return list(dict.fromkeys(found))
+
+
+def size_mismatch(entry: Entry, path: Path, size: tuple[int, int], expected: tuple[int, int]) -> str:
+    """The line that says that a mask or a real image does not fit its composite."""
+    return (
+        f"{path}: {size[0]}x{size[1]} px, but its composite {entry.composite.name} is {expected[0]}x{expected[1]}; "
+        "take the three files from the same copy of the set"
+    )
+
+
+def open_rgb(path: Path) -> Image.Image:
+    """The decoded picture as RGB. Raises HarmonyError naming the file if it is missing, truncated or no picture."""
+    return _open(path, "RGB")
+
+
+def open_mask(path: Path) -> Image.Image:
+    """The decoded mask as 8-bit grey. Raises HarmonyError naming the file if it cannot be read or is empty."""
+    mask = _open(path, "L")
+    if not np.asarray(mask).max() > 127:
+        raise HarmonyError(
+            f"{path}: the mask is empty (no pixel above 127 of 255); fix the mask or drop its composites"
+        )
+    return mask
+
+
+def _open(path: Path, mode: str) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return image.convert(mode)
+    except FileNotFoundError:
+        raise HarmonyError(f"{path}: no such file; copy it from the set's source") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = str(error).replace(str(path), "file").splitlines()[0] if str(error) else type(error).__name__
+        raise HarmonyError(f"{path}: cannot be read ({reason}); the copy is damaged, fetch the file again") from None
+
+
+def _decoded_size(path: Path, is_mask: bool = False) -> tuple[int, int]:
+    return (open_mask(path) if is_mask else open_rgb(path)).size
+
+
+def _split_of_subset(root: Path, subset: str, split: str, val_share: float) -> list[Entry]:
+    if split == "test":
+        return _read_list(root, subset, "test", required=True)
+    train, val = _read_list(root, subset, "train", required=True), _read_list(root, subset, "val", required=False)
+    if not val:
+        train, val = hold_out(train, val_share)
+    return train if split == "train" else val
+
+
+def _read_list(root: Path, subset: str, split: str, required: bool) -> list[Entry]:
+    """The subset's own list, else its lines of the set's common list."""
+    own, common = root / subset / f"{subset}_{split}.txt", root / f"IHD_{split}.txt"
+    path = own if own.is_file() else common
+    if not path.is_file():
+        if required:
+            raise HarmonyError(
+                f"{own}: no such list, nor {common.name} in {root}; copy the lists from the set's source"
+            )
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError:
+        raise HarmonyError(f"{path}: not a text file in UTF-8; copy the list again from the set's source") from None
+    entries = []
+    for number, line in enumerate(lines, 1):
+        line = line.strip()
+        if line and (path == own or line.split("/", 1)[0] == subset):
+            entries.append(_entry(root, subset, line, f"{path}, line {number}"))
+    return entries
+
+
+def _entry(root: Path, subset: str, line: str, where: str) -> Entry:
+    """One line of a list: a bare composite name, or subset/composite_images/name."""
+    parts = PurePosixPath(line).parts
+    if "\\" in line or "\0" in line or ".." in parts or PurePosixPath(line).is_absolute():
+        raise HarmonyError(
+            f"{where}: {line!r} climbs out of the set's folder; a line holds a composite's file name only"
+        )
+    stem = PurePosixPath(line).stem
+    well_formed = len(parts) == 1 or parts[:-1] == (subset, "composite_images")
+    if not well_formed or PurePosixPath(line).suffix != ".jpg" or stem.count("_") < 2:
+        raise HarmonyError(f"{where}: {line!r} is no composite name; expected <photo>_<object>_<variant>.jpg")
+    entry = Entry(root, subset, stem)
+    if not entry.composite.resolve().is_relative_to(root.resolve()):
+        raise HarmonyError(f"{where}: {line!r} leads out of the set's folder through a link; keep the files inside it")
+    return entry
+
+
+def _check_folder_names(root: Path) -> None:
+    right = {name.lower(): name for name in SUBSETS}
+    for folder in root.iterdir():
+        spelled = right.get(folder.name.lower())
+        if spelled and folder.name != spelled:
+            raise HarmonyError(f"{folder}: wrong case; the lists say {spelled}, rename the folder to {spelled}")
+        if spelled and folder.is_dir():
+            inside = {child.name.lower(): child.name for child in folder.iterdir() if child.is_dir()}
+            for name in FOLDERS:
+                if inside.get(name, name) != name:
+                    raise HarmonyError(f"{folder / inside[name]}: wrong case; rename the folder to {name}")
+
+
+def _and_more(items: list) -> str:
+    return f" (and {len(items) - 1} more)" if len(items) > 1 else ""
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()

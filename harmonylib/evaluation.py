@@ -1,0 +1,154 @@
+"""Score a method on triplets: one row per picture, from the original files, under a named protocol.
+
+A method is a function (composite (B,3,H,W), mask (B,1,H,W)) -> (B,3,H,W), pictures in [0,255]; networks, colour
+statistics and doing nothing are all wrapped into that form.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harmonylib import baselines, metrics
+from harmonylib.data.cache import Cache
+from harmonylib.data.layout import Entry
+
+Method = Callable[[Tensor, Tensor], Tensor]
+BATCH = 16
+READERS = 4
+
+
+def baseline(name: str) -> Method:
+    """A method without training (`baselines.BASELINES`), picture by picture on 8-bit pixels."""
+
+    def predict(composite: Tensor, mask: Tensor) -> Tensor:
+        pictures = composite.permute(0, 2, 3, 1).round().to(torch.uint8).cpu().numpy()
+        results = [
+            baselines.BASELINES[name](p, m > 0.5) for p, m in zip(pictures, mask[:, 0].cpu().numpy(), strict=True)
+        ]
+        return torch.from_numpy(np.stack(results)).permute(0, 3, 1, 2).to(composite)
+
+    return predict
+
+
+def network(model: nn.Module) -> Method:
+    """A network in evaluation mode, on the device its weights are on."""
+    model.eval()
+
+    @torch.no_grad()
+    def predict(composite: Tensor, mask: Tensor) -> Tensor:
+        device = next(model.parameters()).device
+        return 255 * model(composite.to(device) / 255, mask.to(device)).float()
+
+    return predict
+
+
+def constant_shift(shift: np.ndarray) -> Method:
+    """Add one RGB vector (3,), in levels of 255, to every foreground: what a method must beat to have looked at anything."""
+    vector = torch.as_tensor(shift, dtype=torch.float32).view(1, 3, 1, 1)
+    return lambda composite, mask: composite + mask * vector.to(composite)
+
+
+def fit_constant_shift(cache: Cache, rows: np.ndarray) -> np.ndarray:
+    """The shift (3,), in levels of 255, with the smallest mean fMSE on the given training rows (clipping aside).
+
+    The mean over pictures of a per-picture mean of squares is least at the mean over pictures of the mean difference.
+    """
+    means = []
+    for row in cache.index.iloc[rows].itertuples():
+        inside = cache.mask[row.mask] > 0
+        difference = cache.real[row.real][inside].astype(np.float32) - cache.composite[row.Index][inside]
+        means.append(difference.mean(0) if inside.any() else np.full(3, np.nan))
+    return np.nanmean(means, axis=0)
+
+
+def evaluate(method: Method, entries: list[Entry], protocol: str = "bcmi256", size: int | None = None) -> pd.DataFrame:
+    """Per-image rows: name, subset, photo, group, kind, protocol, foreground_ratio, mse, psnr, fmse, fpsnr and the
+    `diagnostics`. Files are read under the protocol's own resampler; `size` replaces its 256 px.
+    """
+    tables = []
+    for batch, composite, mask, real in _batches(entries, protocol, size):
+        tables.append(score_rows(method(composite, mask), composite, mask, real, protocol))
+        for key in ("kind", "group", "photo", "subset", "name"):
+            tables[-1].insert(0, key, [getattr(entry, key) for entry in batch])
+    rows = pd.concat(tables, ignore_index=True)
+    rows.insert(5, "protocol", metrics.caption(protocol, size))
+    return rows
+
+
+def evaluate_cached(method: Method, cache: Cache, rows: np.ndarray) -> pd.DataFrame:
+    """The same rows for prepared training or validation triplets, under ``bcmi256`` at the cache's size."""
+    tables = []
+    for start in range(0, len(rows), 2 * BATCH):
+        chosen = cache.index.iloc[rows[start : start + 2 * BATCH]]
+        composite, real = (
+            torch.from_numpy(array[index].astype(np.float32)).permute(0, 3, 1, 2)
+            for array, index in ((cache.composite, chosen.index), (cache.real, chosen["real"]))
+        )
+        mask = torch.from_numpy(cache.mask[chosen["mask"]].astype(np.float32))[:, None]
+        scores = score_rows(method(composite, mask), composite, mask, real, "bcmi256")
+        keys = chosen[["name", "subset", "photo", "group", "kind"]].reset_index(drop=True)
+        tables.append(pd.concat([keys, scores], axis=1))
+    table = pd.concat(tables, ignore_index=True)
+    table.insert(5, "protocol", metrics.caption("bcmi256", cache.size))
+    return table
+
+
+def score_rows(prediction: Tensor, composite: Tensor, mask: Tensor, real: Tensor, protocol: str) -> pd.DataFrame:
+    """Metrics and diagnostics of one batch; pictures (B,3,H,W) in [0,255], mask (B,1,H,W) in [0,1]."""
+    prediction, composite, mask, real = (
+        t.to(prediction.device, torch.float32) for t in (prediction, composite, mask, real)
+    )
+    scores = metrics.score_batch(prediction, real, mask, protocol)
+    columns = {"foreground_ratio": mask.mean((1, 2, 3))} | scores | diagnostics(prediction, composite, mask, real)
+    return pd.DataFrame({name: values.double().cpu().numpy() for name, values in columns.items()})
+
+
+def diagnostics(prediction: Tensor, composite: Tensor, mask: Tensor, real: Tensor) -> dict[str, Tensor]:
+    """What the claims about behaviour are tested with, each (B,):
+
+    recovered: the share of the way from composite to target that was gone, inside the mask: the projection of the
+        change made on the change needed; 1 is all of it, below 1 is conservative (S2AM-T4 section 4.4.2).
+    background_mse: squared change of the background, per pixel and channel, against the composite (section 4.4.1).
+    sharpness: high-frequency energy (Laplacian) of the foreground, eroded by a pixel, over that of the target as an
+        amplitude; below 1 is softer (section 5.2).
+    """
+    prediction = prediction.clamp(0, 255)
+    axes = (1, 2, 3)
+    made, needed = prediction - composite, real - composite
+    recovered = (mask * made * needed).sum(axes) / (mask * needed.square()).sum(axes)
+    background = 1 - mask
+    background_mse = (background * made.square()).sum(axes) / (3 * background.sum(axes))
+    inside = 1 - F.max_pool2d(1 - mask, 3, 1, 1)
+    energy = [(inside * _laplacian(picture).square()).sum(axes) for picture in (prediction, real)]
+    return {"recovered": recovered, "background_mse": background_mse, "sharpness": (energy[0] / energy[1]).sqrt()}
+
+
+def _laplacian(picture: Tensor) -> Tensor:
+    kernel = picture.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]]).expand(3, 1, 3, 3)
+    return F.conv2d(F.pad(picture, (1, 1, 1, 1), mode="replicate"), kernel, groups=3)
+
+
+def _batches(
+    entries: list[Entry], protocol: str, size: int | None
+) -> Iterator[tuple[list[Entry], Tensor, Tensor, Tensor]]:
+    """(entries, composite, mask, real), read ahead by threads; one picture at a time where sizes differ (``fullres``)."""
+    step = BATCH if metrics.get_protocol(protocol).size else 1
+
+    def read(entry: Entry):
+        return metrics.read_triplet(entry.composite, entry.mask, entry.real, protocol, size)
+
+    with ThreadPoolExecutor(READERS) as pool:
+        waiting: list = []
+        groups = [entries[start : start + step] for start in range(0, len(entries), step)]
+        for number, group in enumerate(groups):
+            ahead = groups[number + len(waiting) : number + 3]  # at most three batches in memory, however large the set
+            waiting += [[pool.submit(read, entry) for entry in batch] for batch in ahead]
+            triplets = [future.result() for future in waiting.pop(0)]
+            composite, real, mask = (np.stack([t[i] for t in triplets]).astype(np.float32) for i in range(3))
+            pictures = [torch.from_numpy(array).permute(0, 3, 1, 2) for array in (composite, real)]
+            yield group, pictures[0], torch.from_numpy(mask)[:, None], pictures[1]

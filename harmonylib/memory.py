@@ -1,0 +1,283 @@
+"""How much GPU memory a training step needs: predicted by counting tensors, without a GPU and without the memory.
+
+The step (forward, mean squared error, backward, optimiser) runs on tensors that have shapes but no data (PyTorch's
+FakeTensorMode), while every storage is logged as it appears and disappears. The peak of the running sum is the
+prediction. Not in it: the CUDA context (some hundreds of MB), the workspaces that cuDNN chooses, and what the allocator
+loses to fragmentation.
+
+S2AM-T4 (sections 3.7.1 and 3.7.2) states that batch 16 does not fit 15 GB and that batch 2 does; :func:`matrix` says
+for which heads, place, attention and precision that holds.
+"""
+
+import gc
+import itertools
+import math
+import weakref
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+from harmonylib.errors import HarmonyError
+from harmonylib.models import build
+from harmonylib.models.attention import ForegroundBackgroundAttention
+
+T4_BYTES = 15e9  # "15GB": a T4's 15.8e9 bytes less the CUDA context
+FITTED = (2, 4)  # batches that are counted; the others follow from them
+DTYPES = ("float32", "float16")
+OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+
+
+class StorageLog(TorchDispatchMode):
+    """Logs (number, signed bytes) for every storage that operations return for the first time, and when it is freed."""
+
+    def __init__(self):
+        super().__init__()
+        self.events: list[tuple[int, int]] = []
+        self._numbers = WeakIdKeyDictionary()  # storage -> the number it is logged under
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self.see(leaf)
+        return result
+
+    def see(self, tensor: Tensor) -> int:
+        storage = tensor.untyped_storage()
+        if storage not in self._numbers:
+            number, size = len(self.events), storage.nbytes()
+            self._numbers[storage] = number
+            self.events.append((number, size))
+            weakref.finalize(storage, self.events.append, (number, -size)).atexit = False
+        return self._numbers[storage]
+
+
+class CudaAutocastRules(TorchFunctionMode):
+    """What autocast does on CUDA but not on the CPU, where tensors are counted: layer norm and softmax in float32.
+
+    CUDA's softmax reads half precision and writes single, without a copy of its input in between.
+    """
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function is Tensor.softmax and args[0].dtype == torch.float16:
+            return torch._softmax(args[0], kwargs["dim"], True)
+        if function is F.layer_norm:
+            args = (args[0].float(), *args[1:])
+        return function(*args, **kwargs)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The memory of one training step over time, in bytes: all of it, and without the weights' gradients."""
+
+    parameters: int
+    gradients: int
+    optimiser: int
+    total: np.ndarray
+    without_gradients: np.ndarray
+
+    def peak(self) -> dict[str, int]:
+        return {
+            "parameters": self.parameters,
+            "gradients": self.gradients,
+            "optimiser": self.optimiser,
+            "activations_peak": int(self.without_gradients.max()) - self.parameters - self.optimiser,
+            "total_peak": int(self.total.max()),
+        }
+
+    def at(self, batch: int, other: "Trace") -> "Trace":
+        """From the traces of the two ``FITTED`` batches that of another: every point in time is affine in the batch."""
+        share = (batch - FITTED[0]) / (FITTED[1] - FITTED[0])
+        total = self.total + share * (other.total - self.total)
+        rest = self.without_gradients + share * (other.without_gradients - self.without_gradients)
+        return replace(self, total=total, without_gradients=rest)
+
+
+def with_optimiser(network: nn.Module, optimiser: str) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """The network and an optimiser that has its state already, as from the second step of a training on."""
+    optimise = OPTIMISERS[optimiser](network.parameters(), foreach=True)
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimise.step()
+    optimise.zero_grad()
+    return network, optimise
+
+
+def trace_step(
+    network: nn.Module, optimise: torch.optim.Optimizer, inputs: tuple[Tensor, ...], target: Tensor, dtype: str
+) -> Trace:
+    """Run one training step and log its storages: a prediction under FakeTensorMode, a measurement on real tensors."""
+    optimise.zero_grad()
+    weights = [*network.parameters(), *network.buffers()]
+    state = [leaf for leaf in tree_leaves(optimise.state_dict()["state"]) if isinstance(leaf, Tensor)]
+    gc.disable()  # a collection at a moment of its own would make two traces differ
+    try:
+        with StorageLog() as log:
+            for tensor in (*weights, *state, *inputs, target):
+                log.see(tensor)
+            with _autocast("cpu", dtype):
+                loss = F.mse_loss(network(*inputs).float(), target)
+            loss.backward()
+            gradients = {log.see(p.grad): p.grad.nbytes for p in network.parameters() if p.grad is not None}
+            del loss
+            optimise.step()
+            events = list(log.events)
+    finally:
+        gc.enable()
+    return Trace(
+        parameters=sum(tensor.nbytes for tensor in weights),
+        gradients=sum(gradients.values()),
+        optimiser=sum(tensor.nbytes for tensor in state),
+        total=np.cumsum([size for _, size in events]),
+        without_gradients=np.cumsum([0 if number in gradients else size for number, size in events]),
+    )
+
+
+def training_peak(
+    model_name: str,
+    options: dict | None = None,
+    batch: int = 2,
+    size: int = 256,
+    dtype: str = "float32",
+    optimiser: str = "adam",
+) -> dict[str, int]:
+    """Predicted peak memory of one training step, in bytes.
+
+    Args:
+        model_name, options: as for :func:`harmonylib.models.build`.
+        batch, size: pictures per step, and their side in pixels.
+        dtype: "float32", or "float16" for autocast (the weights stay float32).
+        optimiser: "adam", "adamw" or "sgd".
+
+    Returns:
+        ``parameters`` (with buffers), ``gradients``, ``optimiser``, ``activations_peak`` (the most that exists at once
+        of everything else) and ``total_peak``. At the peak not every gradient exists yet, so the four can add up to
+        more than ``total_peak``.
+
+    Raises:
+        HarmonyError: unknown name, option, dtype or optimiser, or a batch or size below 1.
+    """
+    _check(batch, size, dtype, optimiser)
+    with FakeTensorMode():
+        network, optimise = with_optimiser(build(model_name, **(options or {})), optimiser)
+        return _trace_model(network, optimise, batch, size, dtype).peak()
+
+
+def _trace_model(network: nn.Module, optimise: torch.optim.Optimizer, batch: int, size: int, dtype: str) -> Trace:
+    image, mask = torch.empty(batch, 3, size, size), torch.empty(batch, 1, size, size)
+    return trace_step(network, optimise, (image, mask), torch.empty_like(image), dtype)
+
+
+def block_peak(
+    attention: str = "exact",
+    heads: int = 8,
+    batch: int = 2,
+    side: int = 64,
+    channels: int = 256,
+    dtype: str = "float32",
+) -> dict[str, int]:
+    """As :func:`training_peak`, for the attention block alone on a feature map of ``side`` x ``side``."""
+    _check(batch, side, dtype, "adam")
+    with FakeTensorMode():
+        block, optimise = with_optimiser(ForegroundBackgroundAttention(channels, heads, attention), "adam")
+        features = torch.empty(batch, channels, side, side, requires_grad=True)
+        mask = torch.empty(batch, 1, side, side)
+        return trace_step(block, optimise, (features, mask), torch.empty_like(features.detach()), dtype).peak()
+
+
+def matrix(
+    attention: Sequence[str] = ("naive", "exact"),
+    batch: Sequence[int] = (1, 2, 4, 8, 16, 32),
+    size: Sequence[int] = (128, 256, 512),
+    heads: Sequence[int] = (1, 4, 8),
+    place: Sequence[int] = (16, 64),
+    dtype: Sequence[str] = ("float32", "float16"),
+    **options,
+) -> pd.DataFrame:
+    """Predicted training peak of ``s2am`` for every combination: does it fit the T4 of S2AM-T4 (section 3.7)?
+
+    Args:
+        attention, heads, place: options of ``s2am``; ``options`` are further ones, the same in every row.
+        batch, size, dtype: as for :func:`training_peak`.
+
+    Returns:
+        One row a combination: the arguments, ``predicted_bytes`` and ``fits_15GB``.
+    """
+    rows = []
+    for a, h, p in itertools.product(attention, heads, place):
+        with FakeTensorMode():
+            s2am = build("s2am", **options, attention=a, heads=h, place=p)
+            network, optimise = with_optimiser(s2am, "adam")
+            for s, d in itertools.product(size, dtype):
+                _check(min(batch), s, d, "adam")
+                low, high = (_trace_model(network, optimise, b, s, d) for b in FITTED)
+                peaks = {b: low.at(b, high).peak()["total_peak"] for b in batch}
+                rows += [(a, b, s, h, p, d, peak, peak <= T4_BYTES) for b, peak in peaks.items()]
+    columns = ["attention", "batch", "size", "heads", "place", "dtype", "predicted_bytes", "fits_15GB"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def measured_peak(
+    model_name: str,
+    options: dict | None = None,
+    batch: int = 2,
+    size: int = 256,
+    dtype: str = "float32",
+    optimiser: str = "adam",
+) -> float:
+    """What :func:`training_peak` predicts as ``total_peak``, measured on the CUDA device in bytes; inf if it runs out.
+
+    Raises:
+        HarmonyError: there is no CUDA device; otherwise as :func:`training_peak`.
+    """
+    _check(batch, size, dtype, optimiser)
+    if not torch.cuda.is_available():
+        raise HarmonyError("measured_peak needs a CUDA device and there is none; training_peak predicts without one")
+    gc.collect()
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated()
+    try:
+        network, optimise = with_optimiser(build(model_name, **(options or {})).cuda(), optimiser)
+        image, target = torch.rand(2, batch, 3, size, size, device="cuda")
+        mask = (torch.rand(batch, 1, size, size, device="cuda") > 0.5).float()
+        torch.cuda.reset_peak_memory_stats()
+        with _autocast("cuda", dtype):
+            loss = F.mse_loss(network(image, mask).float(), target)
+        loss.backward()
+        optimise.step()
+        return float(torch.cuda.max_memory_allocated() - before)
+    except torch.cuda.OutOfMemoryError:
+        return math.inf
+    finally:
+        network = optimise = image = target = mask = loss = None
+        torch.cuda.empty_cache()
+
+
+def _autocast(device: str, dtype: str) -> ExitStack:
+    stack = ExitStack()
+    if dtype == "float16":
+        stack.enter_context(torch.autocast(device, torch.float16))
+        if device == "cpu":
+            stack.enter_context(CudaAutocastRules())
+    return stack
+
+
+def _check(batch: int, size: int, dtype: str, optimiser: str) -> None:
+    if min(batch, size) < 1:
+        raise HarmonyError(f"memory: batch and size must be at least 1, not {batch} and {size}")
+    if dtype not in DTYPES:
+        raise HarmonyError(f"memory: dtype {dtype!r} does not exist; choose one of {', '.join(DTYPES)}")
+    if optimiser not in OPTIMISERS:
+        raise HarmonyError(f"memory: optimiser {optimiser!r} does not exist; choose one of {', '.join(OPTIMISERS)}")

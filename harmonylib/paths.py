@@ -1,0 +1,23 @@
+"""Where things live: the checkout, the data, the results. Environment variables move the last two."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def data_dir() -> Path:
+    """Prepared data and caches: ``$HARMONY_DATA``, else ``data/`` of the checkout."""
+    return Path(os.environ.get("HARMONY_DATA") or ROOT / "data")
+
+
+def results_dir(profile: str, data: str = "embedded") -> Path:
+    """``results/<profile>`` on the embedded data, ``results/<profile>-<data>`` on any other; ``$HARMONY_RESULTS`` moves it."""
+    base = Path(os.environ.get("HARMONY_RESULTS") or ROOT / "results")
+    return base / (profile if data == "embedded" else f"{profile}-{data}")
+
+
+def shown(path: Path) -> str:
+    """The path as a reader should see it: relative to the checkout where it lies inside."""
+    path = Path(path)
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.as_posix()

@@ -1,0 +1,193 @@
+"""Run records: one folder a run, ``runs/<experiment>/seed<k>/``, and what made it.
+
+config.json (the resolved experiment), metrics.json, per_image.csv, log.csv, env.json, and checkpoint.pt (not for git).
+Tables, figures and claims read these and nothing else.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pandas as pd
+
+from harmonylib.config import Experiment
+from harmonylib.errors import HarmonyError
+from harmonylib.paths import ROOT, shown
+
+PACKAGES = ("torch", "torchvision", "numpy", "pandas", "pillow", "scikit-image", "accelerate", "matplotlib")
+TRAINING_SOURCE = (
+    "models/*.py",
+    "data/*.py",
+    "losses.py",
+    "training.py",
+    "evaluation.py",
+    "metrics.py",
+    "baselines.py",
+)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished run on disk."""
+
+    folder: Path
+
+    @property
+    def experiment(self) -> str:
+        return self.folder.parent.name
+
+    @property
+    def seed(self) -> int:
+        return int(self.folder.name.removeprefix("seed"))
+
+    @cached_property
+    def config(self) -> dict:
+        return self._json("config.json")
+
+    @cached_property
+    def metrics(self) -> dict:
+        return self._json("metrics.json")
+
+    @cached_property
+    def env(self) -> dict:
+        return self._json("env.json")
+
+    @cached_property
+    def per_image(self) -> pd.DataFrame:
+        return self._csv("per_image.csv")
+
+    @cached_property
+    def log(self) -> pd.DataFrame:
+        return self._csv("log.csv")
+
+    def rows(
+        self, protocol: str, split: str = "test", kind: str | None = None, epoch: int | None = None
+    ) -> pd.DataFrame:
+        """Per-image rows of one split under one protocol (any size), sorted by name."""
+        table = self.per_image
+        chosen = (table["split"] == split) & (table["protocol"].str.split("@").str[0] == protocol)
+        if kind is not None:
+            chosen &= table["kind"] == kind
+        if epoch is not None:
+            chosen &= table["epoch"] == epoch
+        return table[chosen].sort_values("name").reset_index(drop=True)
+
+    def _json(self, name: str) -> dict:
+        return json.loads((self.folder / name).read_text())
+
+    def _csv(self, name: str) -> pd.DataFrame:
+        return pd.read_csv(self.folder / name, dtype={"name": str, "photo": str, "group": str})
+
+
+def read_all(results: Path) -> dict[str, list[Record]]:
+    """Experiment name -> its records, by seed. Raises HarmonyError if there is none."""
+    found: dict[str, list[Record]] = {}
+    for path in sorted((results / "runs").glob("*/seed*/metrics.json")):
+        record = Record(path.parent)
+        found.setdefault(record.experiment, []).append(record)
+    if not found:
+        raise HarmonyError(
+            f"{shown(results / 'runs')}: no run records; run notebooks 02 and 03 (or `make reproduce`) first"
+        )
+    for runs in found.values():
+        runs.sort(key=lambda record: record.seed)
+    return found
+
+
+def write(
+    folder: Path,
+    config: dict,
+    metrics: dict,
+    per_image: pd.DataFrame,
+    log: pd.DataFrame | None,
+    environment: dict,
+) -> Record:
+    """Write a record; metrics.json comes last, so that a folder with it is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").unlink(missing_ok=True)
+    write_json(folder / "config.json", config)
+    per_image.to_csv(folder / "per_image.csv", index=False, float_format="%.6g", lineterminator="\n")
+    if log is not None:
+        log.to_csv(folder / "log.csv", index=False, float_format="%.6g", lineterminator="\n")
+    write_json(folder / "env.json", environment)
+    write_json(folder / "metrics.json", metrics)
+    return Record(folder)
+
+
+def write_json(path: Path, content: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def run_key(experiment: Experiment, data_hash: str) -> str:
+    """What a trained network depends on: configuration, data, and the source that trains."""
+    return f"{experiment.config_id}-{data_hash}-{source_hash()}"
+
+
+@lru_cache
+def source_hash() -> str:
+    """Of the modules on the path from data to weights and per-image rows; tables and figures are not among them."""
+    base = ROOT / "harmonylib"
+    files = sorted(path for pattern in TRAINING_SOURCE for path in base.glob(pattern))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
+
+
+def environment(**extra) -> dict:
+    """Where and with what a run was made."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return {
+        "harmonylib": _version_of_checkout(),
+        **_git(),
+        "source_hash": source_hash(),
+        "python": platform.python_version(),
+        "packages": {name: _installed(name) for name in PACKAGES},
+        "system": platform.system(),
+        "device": torch.cuda.get_device_name() if cuda else _cpu_name(),
+        "compute_capability": list(torch.cuda.get_device_capability()) if cuda else None,
+        "threads": torch.get_num_threads(),
+        "host": "colab" if "COLAB_RELEASE_TAG" in os.environ else "slurm" if "SLURM_JOB_ID" in os.environ else "local",
+        **extra,
+    }
+
+
+def _version_of_checkout() -> str:
+    from harmonylib import __version__
+
+    return __version__
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+@lru_cache
+def _git() -> dict:
+    """The commit, and whether source files differ from it (results are products and do not count)."""
+
+    def ask(*words: str) -> str | None:
+        try:
+            return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return None
+
+    status = ask("status", "--porcelain", "--", "harmonylib", "notebooks", "pyproject.toml")
+    return {"git_sha": ask("rev-parse", "HEAD"), "git_dirty": None if status is None else bool(status)}
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

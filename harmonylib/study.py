@@ -1,0 +1,243 @@
+"""A study: one profile on one data set. It finds the data, trains what is declared, and writes the run records."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from harmonylib import config, evaluation, experiments, metrics, models, records, training
+from harmonylib.checkpoints import seed_everything
+from harmonylib.config import Experiment, Profile
+from harmonylib.data import layout
+from harmonylib.data.cache import Cache, prepare
+from harmonylib.data.dataset import HarmonyDataset
+from harmonylib.data.layout import Entry
+from harmonylib.data.locate import auto, locate
+from harmonylib.errors import HarmonyError
+from harmonylib.paths import results_dir, shown
+from harmonylib.records import Record
+
+PROTOCOLS = ("bcmi256", "s2am_t4")
+METHODS = ("identity", "constant_shift", "histogram", "reinhard")  # without training
+VAL_SHARE = 1 / 3  # of the training list: with a tenth of the photographs in the test list, S2AM-T4's 60/30/10
+EXAMPLES = 6  # pictures kept for the qualitative figure, as the networks gave them
+
+
+@dataclass(frozen=True)
+class Split:
+    train: list[Entry]
+    val: list[Entry]
+    test: list[Entry]
+
+
+@dataclass(frozen=True)
+class Study:
+    """One profile on one data set, with the folder its results go to."""
+
+    profile: Profile
+    data: str
+    root: Path
+    results: Path
+    say: Callable = print
+
+    @property
+    def subset(self) -> str:
+        return experiments.resolve(experiments.UNET, self.profile, self.data).subset
+
+    @property
+    def size(self) -> int:
+        return self.profile.size or 256
+
+    @cached_property
+    def listed(self) -> Split:
+        """S2AM-T4's 60/30/10 by photograph: the test list is held out, the training list is divided 2 : 1."""
+        read = {s: layout.read_entries(self.root, self.subset, s, VAL_SHARE) for s in layout.SPLITS}
+        return Split(**read)
+
+    @cached_property
+    def cache(self) -> Cache:
+        parts = self.listed
+        return prepare(parts.train + parts.val + parts.test, self.size, say=self.say)
+
+    def split(self, by: str) -> Split:
+        """``photo``: the lists. ``composite``: all composites divided 60/30/10 at random, as S2AM-T4 did it."""
+        if by == "photo":
+            return self.listed
+        pool = self.listed.train + self.listed.val + self.listed.test
+        rest, test = layout.hold_out(pool, 0.1, by="name", salt="composite")
+        train, val = layout.hold_out(rest, VAL_SHARE, by="name", salt="composite")
+        return Split(train, val, test)
+
+    def run_all(self, names: Iterable[str] | None = None) -> None:
+        """Train every planned run (or those named), first seeds first."""
+        planned = [
+            p for p in experiments.plan(self.profile, self.data) if names is None or p.experiment.name in set(names)
+        ]
+        for plan in planned:
+            for seed in plan.seeds:
+                self.run(plan.experiment, seed)
+
+    def run(self, experiment: Experiment, seed: int | None = None) -> Record:
+        """Train and evaluate one run, or open its record if nothing it depends on has changed."""
+        experiment = experiment if seed is None else replace(experiment, seed=seed)
+        folder = self.results / "runs" / experiment.name / f"seed{experiment.seed}"
+        checkpoint = folder / "checkpoint.pt"
+        key = records.run_key(experiment, self.cache.data_hash)
+        reused = self._reusable(folder, key, experiment)
+        if reused is not None:
+            return reused
+
+        split = self.split(experiment.split)
+        train = layout.take_share(split.train, experiment.share)
+        trained = training.finished(checkpoint, key) or training.train(
+            experiment,
+            self.cache,
+            self.cache.rows(train),
+            self.cache.rows(split.val),
+            checkpoint,
+            full_count=len(split.train),
+            key=key,
+            say=self.say,
+        )
+        seed_everything(experiment.seed)  # the same weights as training started from
+        untrained = models.build(experiment.model, **experiment.options)
+        before = evaluation.evaluate(evaluation.network(untrained), split.test, "bcmi256", experiment.size)
+        method = evaluation.network(trained.model)
+        test = [evaluation.evaluate(method, split.test, p, experiment.size) for p in PROTOCOLS]
+        per_image = pd.concat([_tagged(rows, "test") for rows in test] + [_tagged(trained.validation, "val")])
+        summary = _summary(test) | {
+            "before_training": {"test": _means(before), "val": _means(_at_epoch(trained.validation, 0))},
+            "validation": {str(e): _means(_at_epoch(trained.validation, e)) for e in range(1, experiment.epochs + 1)},
+            "train_loss": {str(int(r.epoch)): float(f"{r.train_loss:.6g}") for r in _epoch_ends(trained.log)},
+            "parameters": sum(p.numel() for p in trained.model.parameters()),
+            "steps": trained.steps,
+            "pictures": {"train": len(train), "val": len(split.val), "test": len(split.test)},
+            "finite": True,
+            "key": key,
+        }
+        environment = self._environment(trained)
+        if experiment.split == "photo" and experiment.seed == 0:
+            self._keep_examples(folder, method)
+        return records.write(folder, experiment.to_dict(), summary, per_image, trained.log, environment)
+
+    def run_baselines(self) -> None:
+        """Score the methods without training on the same test pictures, and the constant shift on the same training set."""
+        train = self.cache.rows(self.listed.train)
+        shift = evaluation.fit_constant_shift(self.cache, train)
+        for name in METHODS:
+            method = evaluation.constant_shift(shift) if name == "constant_shift" else evaluation.baseline(name)
+            for split in ("photo", "composite") if name == "identity" else ("photo",):
+                self._baseline(name if split == "photo" else f"{name}_leaky", method, split, shift)
+
+    def _baseline(self, name: str, method, by: str, shift: np.ndarray) -> None:
+        split = self.split(by)
+        test = [evaluation.evaluate(method, split.test, p, self.size) for p in PROTOCOLS]
+        tables = [_tagged(rows, "test") for rows in test]
+        if name == "identity":
+            val = evaluation.evaluate_cached(method, self.cache, self.cache.rows(split.val))
+            tables.append(_tagged(val, "val"))
+        folder = self.results / "runs" / name / "seed0"
+        settings = {"name": name, "model": name, "size": self.size, "split": by, "subset": self.subset}
+        if name == "constant_shift":
+            settings["shift"] = [round(float(v), 4) for v in shift]
+        if by == "photo":
+            self._keep_examples(folder, method)
+        records.write(folder, settings, _summary(test), pd.concat(tables), None, self._environment())
+
+    def examples(self) -> list[Entry]:
+        """Test composites for the qualitative figures, spread over the list; a third of them photographs if there are any."""
+        firsts = [e for e in self.listed.test if e.name.endswith("_1_1")]
+        scenes, photographs = ([e for e in firsts if e.kind == kind] for kind in ("scene", "photo"))
+        if not scenes or not photographs:
+            return _spread(firsts or self.listed.test, EXAMPLES)
+        return _spread(scenes, EXAMPLES - EXAMPLES // 3) + _spread(photographs, EXAMPLES // 3)
+
+    def _keep_examples(self, folder: Path, method: evaluation.Method) -> None:
+        """The method's output on the example pictures, as PNG: figures are made from records alone."""
+        target = folder / "examples"
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        for item in HarmonyDataset(self.examples(), self.size):
+            pictures = {"": method(255 * item["composite"][None], item["mask"][None])[0]}
+            if folder.parent.name == "identity":
+                pictures |= {".real": 255 * item["target"], ".mask": 255 * item["mask"].expand(3, -1, -1)}
+            for suffix, picture in pictures.items():
+                levels = picture.clamp(0, 255).round().byte().permute(1, 2, 0).cpu().numpy()
+                Image.fromarray(levels).save(target / f"{item['name']}{suffix}.png")
+
+    def _reusable(self, folder: Path, key: str, experiment: Experiment) -> Record | None:
+        """A record counts only beside this machine's own checkpoint, and only with the same key."""
+        label = f"{experiment.name}, seed {experiment.seed}"
+        if not (folder / "checkpoint.pt").is_file() or not (folder / "metrics.json").is_file():
+            return None
+        if json.loads((folder / "metrics.json").read_text()).get("key") == key:
+            self.say(f"{label}: finished before with the same configuration, data and source; kept")
+            return Record(folder)
+        self.say(f"{label}: there is a record, but configuration, data or source has changed since; training again")
+        return None
+
+    def _environment(self, trained: training.Trained | None = None) -> dict:
+        extra = {"profile": self.profile.name, "data": self.data, "data_hash": self.cache.data_hash}
+        if trained is not None:
+            extra |= {"seconds": round(trained.seconds, 1), "peak_gpu_bytes": trained.peak_bytes}
+        return records.environment(**extra)
+
+
+def open_study(profile: str = "auto", data: str = "auto", say: Callable = print) -> Study:
+    """Resolve profile and data (``auto``: the best at hand), make the embedded set if it is the one, say what was chosen."""
+    name = auto() if data == "auto" else data
+    chosen = config.profile(profile, name)
+    name, root = locate(name, chosen.scenes, say)
+    study = Study(chosen, name, root, results_dir(chosen.name, name), say)
+    say(f"profile {chosen.name} ({chosen.purpose}; {chosen.time}) on {name}; results in {shown(study.results)}")
+    return study
+
+
+def method_from(name: str) -> tuple[evaluation.Method, int | None]:
+    """(method, its own size or None) from a method's name or the path of a checkpoint."""
+    if name in evaluation.baselines.BASELINES:
+        return evaluation.baseline(name), None
+    path = Path(name)
+    if path.is_dir():
+        path = path / "checkpoint.pt"
+    if not path.is_file():
+        known = ", ".join(evaluation.baselines.BASELINES)
+        raise HarmonyError(f"method {name!r}: neither one of {known} nor a checkpoint file; give one of them")
+    model = training.load_model(path)
+    return evaluation.network(model), model.size
+
+
+def _tagged(rows: pd.DataFrame, split: str) -> pd.DataFrame:
+    rows = rows.copy()
+    if "epoch" not in rows:
+        rows["epoch"] = pd.NA
+    rows.insert(0, "split", split)
+    return rows
+
+
+def _at_epoch(validation: pd.DataFrame, epoch: int) -> pd.DataFrame:
+    return validation[validation["epoch"] == epoch]
+
+
+def _epoch_ends(log: pd.DataFrame):
+    ends = log[log["epoch"].notna()]
+    return ends[ends["step"] > 0].itertuples()
+
+
+def _means(rows: pd.DataFrame) -> dict:
+    means = metrics.summarise(rows).iloc[0]
+    return {name: float(f"{means[name]:.6g}") for name in (*metrics.METRICS, "n", "left_out")}
+
+
+def _summary(test: list[pd.DataFrame]) -> dict:
+    return {"test": {rows["protocol"].iloc[0]: _means(rows) for rows in test}}
+
+
+def _spread(items: list, count: int) -> list:
+    return [items[i] for i in np.linspace(0, len(items) - 1, min(count, len(items))).astype(int)]
