@@ -105,44 +105,61 @@ class Trace:
         return replace(self, total=total, without_gradients=rest)
 
 
-def with_optimiser(network: nn.Module, optimiser: str) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """The network and an optimiser that has its state already, as from the second step of a training on."""
+@dataclass(frozen=True)
+class Trainee:
+    """A network with an optimiser that has its state already, as from the second step of a training on."""
+
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    state: int  # bytes that the optimiser keeps
+    update: int  # bytes that it needs for a moment in each step
+
+
+def prepare(network: nn.Module, optimiser: str) -> Trainee:
     optimise = OPTIMISERS[optimiser](network.parameters(), foreach=True)
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimise.step()
-    optimise.zero_grad()
-    return network, optimise
-
-
-def trace_step(
-    network: nn.Module, optimise: torch.optim.Optimizer, inputs: tuple[Tensor, ...], target: Tensor, dtype: str
-) -> Trace:
-    """Run one training step and log its storages: a prediction under FakeTensorMode, a measurement on real tensors."""
-    optimise.zero_grad()
-    weights = [*network.parameters(), *network.buffers()]
     state = [leaf for leaf in tree_leaves(optimise.state_dict()["state"]) if isinstance(leaf, Tensor)]
+    with StorageLog() as log:
+        for tensor in (*network.parameters(), *(p.grad for p in network.parameters()), *state):
+            log.see(tensor)
+        known = len(log.events)
+        optimise.step()
+        update = [0, *(size for _, size in log.events[known:])]
+    optimise.zero_grad()
+    return Trainee(network, optimise, sum(tensor.nbytes for tensor in state), int(np.cumsum(update).max()))
+
+
+def trace_step(trainee: Trainee, inputs: tuple[Tensor, ...], target: Tensor, dtype: str) -> Trace:
+    """Log the storages of one training step: a prediction under FakeTensorMode, a measurement on real tensors."""
+    weights = [*trainee.network.parameters(), *trainee.network.buffers()]
+    trainee.optimiser.zero_grad()
     gc.disable()  # a collection at a moment of its own would make two traces differ
     try:
         with StorageLog() as log:
-            for tensor in (*weights, *state, *inputs, target):
+            for tensor in (*weights, *inputs, target):
                 log.see(tensor)
             with _autocast("cpu", dtype):
-                loss = F.mse_loss(network(*inputs).float(), target)
+                loss = F.mse_loss(trainee.network(*inputs).float(), target)
             loss.backward()
-            gradients = {log.see(p.grad): p.grad.nbytes for p in network.parameters() if p.grad is not None}
             del loss
-            optimise.step()
+            gradients = {log.see(p.grad): p.grad.nbytes for p in trainee.network.parameters() if p.grad is not None}
             events = list(log.events)
     finally:
         gc.enable()
     return Trace(
         parameters=sum(tensor.nbytes for tensor in weights),
         gradients=sum(gradients.values()),
-        optimiser=sum(tensor.nbytes for tensor in state),
-        total=np.cumsum([size for _, size in events]),
-        without_gradients=np.cumsum([0 if number in gradients else size for number, size in events]),
+        optimiser=trainee.state,
+        total=_running_sum(trainee, [size for _, size in events]),
+        without_gradients=_running_sum(trainee, [0 if number in gradients else size for number, size in events]),
     )
+
+
+def _running_sum(trainee: Trainee, sizes: list[int]) -> np.ndarray:
+    live = np.cumsum(sizes) + trainee.state
+    return np.append(live, live[-1] + trainee.update)  # the optimiser's step comes last
 
 
 def training_peak(
@@ -171,13 +188,12 @@ def training_peak(
     """
     _check(batch, size, dtype, optimiser)
     with FakeTensorMode():
-        network, optimise = with_optimiser(build(model_name, **(options or {})), optimiser)
-        return _trace_model(network, optimise, batch, size, dtype).peak()
+        return _trace_model(prepare(build(model_name, **(options or {})), optimiser), batch, size, dtype).peak()
 
 
-def _trace_model(network: nn.Module, optimise: torch.optim.Optimizer, batch: int, size: int, dtype: str) -> Trace:
+def _trace_model(trainee: Trainee, batch: int, size: int, dtype: str) -> Trace:
     image, mask = torch.empty(batch, 3, size, size), torch.empty(batch, 1, size, size)
-    return trace_step(network, optimise, (image, mask), torch.empty_like(image), dtype)
+    return trace_step(trainee, (image, mask), torch.empty_like(image), dtype)
 
 
 def block_peak(
@@ -191,10 +207,10 @@ def block_peak(
     """As :func:`training_peak`, for the attention block alone on a feature map of ``side`` x ``side``."""
     _check(batch, side, dtype, "adam")
     with FakeTensorMode():
-        block, optimise = with_optimiser(ForegroundBackgroundAttention(channels, heads, attention), "adam")
+        trainee = prepare(ForegroundBackgroundAttention(channels, heads, attention), "adam")
         features = torch.empty(batch, channels, side, side, requires_grad=True)
         mask = torch.empty(batch, 1, side, side)
-        return trace_step(block, optimise, (features, mask), torch.empty_like(features.detach()), dtype).peak()
+        return trace_step(trainee, (features, mask), torch.empty_like(features.detach()), dtype).peak()
 
 
 def matrix(
@@ -218,11 +234,10 @@ def matrix(
     rows = []
     for a, h, p in itertools.product(attention, heads, place):
         with FakeTensorMode():
-            s2am = build("s2am", **options, attention=a, heads=h, place=p)
-            network, optimise = with_optimiser(s2am, "adam")
+            trainee = prepare(build("s2am", **options, attention=a, heads=h, place=p), "adam")
             for s, d in itertools.product(size, dtype):
                 _check(min(batch), s, d, "adam")
-                low, high = (_trace_model(network, optimise, b, s, d) for b in FITTED)
+                low, high = (_trace_model(trainee, b, s, d) for b in FITTED)
                 peaks = {b: low.at(b, high).peak()["total_peak"] for b in batch}
                 rows += [(a, b, s, h, p, d, peak, peak <= T4_BYTES) for b, peak in peaks.items()]
     columns = ["attention", "batch", "size", "heads", "place", "dtype", "predicted_bytes", "fits_15GB"]
@@ -249,19 +264,19 @@ def measured_peak(
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated()
     try:
-        network, optimise = with_optimiser(build(model_name, **(options or {})).cuda(), optimiser)
+        trainee = prepare(build(model_name, **(options or {})).cuda(), optimiser)
         image, target = torch.rand(2, batch, 3, size, size, device="cuda")
         mask = (torch.rand(batch, 1, size, size, device="cuda") > 0.5).float()
         torch.cuda.reset_peak_memory_stats()
         with _autocast("cuda", dtype):
-            loss = F.mse_loss(network(image, mask).float(), target)
+            loss = F.mse_loss(trainee.network(image, mask).float(), target)
         loss.backward()
-        optimise.step()
+        trainee.optimiser.step()
         return float(torch.cuda.max_memory_allocated() - before)
     except torch.cuda.OutOfMemoryError:
         return math.inf
     finally:
-        network = optimise = image = target = mask = loss = None
+        trainee = image = target = mask = loss = None
         torch.cuda.empty_cache()
 
 

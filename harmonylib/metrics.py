@@ -353,9 +353,10 @@ def summarise(rows: pd.DataFrame, by: str | Sequence[str] | None = None) -> pd.D
     """Means of per-image values: one row a group, in order of appearance (one row in all without `by`).
 
     rows: one row an image, with columns mse, psnr, fmse, fpsnr and those named in `by`. Returned beside the `by`
-    columns and the four means: n (images), left_out (images with a NaN metric: an empty mask, a constant prediction) and
-    infinite (images with an infinite PSNR or fPSNR: perfect pixels, one of which would make the mean infinite). Both
-    kinds stay out of the means of the metrics concerned and only of those. A mean over no image is NaN.
+    columns and the four means: n (images), left_out (images with a NaN metric: an empty mask, a constant prediction)
+    and infinite (images with an infinite PSNR or fPSNR: perfect pixels, one of which would make the mean infinite).
+    Both kinds stay out of the means of the metrics concerned and only of those. A mean over no image is NaN. Raises
+    HarmonyError for a missing column.
     """
     keys = [by] if isinstance(by, str) else list(by or [])
     missing = [name for name in (*METRICS, *keys) if name not in rows]

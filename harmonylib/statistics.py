@@ -26,8 +26,9 @@ CANNOT_TELL = "cannot tell at this scale"
 class Interval:
     """An estimate with its 95 % bootstrap percentile interval over `n_groups` photographs.
 
-    `null` is the value that means "no effect": 0 for means and differences, 1 for ratios. On simulated normal data the
-    interval covers the truth in 95 % of cases with 150 photographs, in 94 % with 40 and in 93 % with 20.
+    `null` is the value that means "no effect": 0 for means and differences, 1 for ratios. A percentile interval
+    is a little too narrow for few photographs: on normal data it covers the truth in 94 % of cases with 150 of them and
+    in 93 % with 20.
     """
 
     estimate: float
@@ -77,6 +78,20 @@ def paired_bootstrap(a, b, groups, n: int = 2000, seed: int = 0, statistic: str 
             raise HarmonyError("a ratio of means needs a denominator that is positive for every photograph")
         return _bootstrap([a, b], groups, n, seed, lambda means: means[0] / means[1], null=1.0)
     raise HarmonyError(f"statistic {statistic!r} is not known: choose difference or ratio")
+
+
+def unpaired_difference(a, a_groups, b, b_groups, n: int = 2000, seed: int = 0) -> Interval:
+    """Interval of mean(a) - mean(b) for different pictures (validation and test): each side is resampled by itself.
+
+    a and b may differ in length; every label in `a_groups` and `b_groups` is a photograph. Photographs count as n_groups
+    on the smaller side.
+    """
+    return _unpaired(a, a_groups, b, b_groups, n, seed, np.subtract, null=0.0)
+
+
+def unpaired_ratio(a, a_groups, b, b_groups, n: int = 2000, seed: int = 0) -> Interval:
+    """Interval of mean(a) / mean(b) for different pictures; as `unpaired_difference`."""
+    return _unpaired(a, a_groups, b, b_groups, n, seed, np.divide, null=1.0)
 
 
 def interaction(a1, b1, a2, b2, groups, n: int = 2000, seed: int = 0) -> Interval:
@@ -171,8 +186,25 @@ def _complete(columns: list, groups) -> tuple[list[np.ndarray], np.ndarray]:
     return [column[keep] for column in columns], numbers
 
 
+def _unpaired(a, a_groups, b, b_groups, n: int, seed: int, combine, null: float) -> Interval:
+    sides = [_complete([values], groups) for values, groups in ((a, a_groups), (b, b_groups))]
+    estimate = combine(*(columns[0].mean() for columns, _ in sides))
+    draws = combine(*(_draws(columns, groups, n, [seed, k])[0] for k, (columns, groups) in enumerate(sides)))
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    smaller = min(int(groups.max()) + 1 for _, groups in sides)
+    return Interval(float(estimate), float(low), float(high), smaller, null)
+
+
 def _bootstrap(columns: list[np.ndarray], groups: np.ndarray, n: int, seed: int, statistic, null: float) -> Interval:
-    """Percentile interval of statistic(means of the columns) when whole groups are drawn with replacement.
+    """Percentile interval of statistic(means of the columns) when whole groups are drawn with replacement."""
+    draws = statistic(_draws(columns, groups, n, seed))
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    estimate = statistic(np.stack([column.mean() for column in columns]))
+    return Interval(float(estimate), float(low), float(high), int(groups.max()) + 1, null)
+
+
+def _draws(columns: list[np.ndarray], groups: np.ndarray, n: int, seed) -> np.ndarray:
+    """Means of the columns in n resamples of whole groups, (columns, n).
 
     Group sums suffice: a resample is how often each group was drawn, and its means are ratios of weighted sums.
     """
@@ -187,7 +219,5 @@ def _bootstrap(columns: list[np.ndarray], groups: np.ndarray, n: int, seed: int,
         picks = rng.integers(n_groups, size=(min(256, n - start), n_groups))
         flat = picks + n_groups * np.arange(len(picks))[:, None]
         times = np.bincount(flat.ravel(), minlength=picks.size).reshape(picks.shape)
-        draws.append(statistic(sums @ times.T / (times @ sizes)))
-    low, high = np.quantile(np.concatenate(draws), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    estimate = statistic(np.stack([column.mean() for column in columns]))
-    return Interval(float(estimate), float(low), float(high), n_groups, null)
+        draws.append(sums @ times.T / (times @ sizes))
+    return np.concatenate(draws, axis=1)

@@ -127,28 +127,30 @@ class Study:
         return records.write(folder, experiment.to_dict(), summary, per_image, trained.log, environment)
 
     def run_baselines(self) -> None:
-        """Score the methods without training on the same test pictures, and the constant shift on the same training set."""
-        train = self.cache.rows(self.listed.train)
-        shift = evaluation.fit_constant_shift(self.cache, train)
+        """Score every method without training on the test pictures, and doing nothing on those of the split by composite."""
         for name in METHODS:
-            method = evaluation.constant_shift(shift) if name == "constant_shift" else evaluation.baseline(name)
-            for split in ("photo", "composite") if name == "identity" else ("photo",):
-                self._baseline(name if split == "photo" else f"{name}_leaky", method, split, shift)
+            self.run_baseline(name)
+        self.run_baseline("identity", "composite")
 
-    def _baseline(self, name: str, method, by: str, shift: np.ndarray) -> None:
+    def run_baseline(self, name: str, by: str = "photo") -> Record:
+        """Score one method without training; the constant colour shift is fitted on the training pictures."""
         split = self.split(by)
+        settings = {"name": name, "model": name, "size": self.size, "split": by, "subset": self.subset}
+        if name == "constant_shift":
+            shift = evaluation.fit_constant_shift(self.cache, self.cache.rows(split.train))
+            method = evaluation.constant_shift(shift)
+            settings["shift"] = [round(float(v), 4) for v in shift]
+        else:
+            method = evaluation.baseline(name)
         test = [evaluation.evaluate(method, split.test, p, self.size) for p in PROTOCOLS]
         tables = [_tagged(rows, "test") for rows in test]
         if name == "identity":
             val = evaluation.evaluate_cached(method, self.cache, self.cache.rows(split.val))
             tables.append(_tagged(val, "val"))
-        folder = self.results / "runs" / name / "seed0"
-        settings = {"name": name, "model": name, "size": self.size, "split": by, "subset": self.subset}
-        if name == "constant_shift":
-            settings["shift"] = [round(float(v), 4) for v in shift]
+        folder = self.results / "runs" / (name if by == "photo" else f"{name}_leaky") / "seed0"
         if by == "photo":
             self._keep_examples(folder, method)
-        records.write(folder, settings, _summary(test), pd.concat(tables), None, self._environment())
+        return records.write(folder, settings, _summary(test), pd.concat(tables), None, self._environment())
 
     def examples(self) -> list[Entry]:
         """Test composites for the qualitative figures, spread over the list; a third of them photographs if there are any."""

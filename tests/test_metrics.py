@@ -236,7 +236,7 @@ def test_bilinear_without_antialias_takes_two_taps():
 
 def test_bilinear_without_antialias_drops_bits_as_fixed_point_does():
     pair = np.array([[10, 11]], np.uint8)[..., None].repeat(3, axis=2)
-    # three columns of two have centres at 0, 0.5 and 1: 10.5 leaves 42 quarters, rounded up; 10.167 and 10.833 do not
+    # three columns of two have their centres at 0, 0.5 and 1: 10.5 is 42 quarters, and halves are rounded up
     np.testing.assert_array_equal(metrics.resize_image(pair, "idih256", 3)[0, :, 0], [10, 11, 11])
     large = np.random.default_rng(10).integers(0, 256, (200, 300, 3), dtype=np.uint8)
     exact = metrics.resize_mask(large[..., 0], "idih256", 64) * 255

@@ -127,7 +127,7 @@ def _fill(polygon: list[list[int]], drawn_at: tuple[int, int], shape: tuple[int,
     return polygon2mask(shape, rows_columns)
 
 
-def _segments(photograph: np.ndarray, taken: list[np.ndarray], at_least: int = 3, at_most: int = 6) -> list[np.ndarray]:
+def _segments(photograph: np.ndarray, taken: list[np.ndarray], at_least: int = 4, at_most: int = 6) -> list[np.ndarray]:
     """Connected, filled, smooth regions of 1.5 to 40 % of the picture that repeat neither ``taken`` nor one another.
 
     Coarse segmentations come first; finer ones only fill up to ``at_least``.

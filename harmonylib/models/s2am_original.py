@@ -22,7 +22,7 @@ class ChannelGate(nn.Module):
 
     def __init__(self, channels: int, reduction: int = 16):
         super().__init__()
-        hidden = max(1, channels // reduction)
+        hidden = max(4, channels // reduction)  # 4: what the published width has at its narrowest
         self.perceptron = nn.Sequential(
             nn.Linear(2 * channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, channels), nn.Sigmoid()
         )

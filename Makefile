@@ -1,0 +1,72 @@
+# harmony-companion. `make help` lists the targets.
+PROFILE ?= quick
+DATA ?= embedded
+NAME := $(PROFILE)$(if $(filter-out embedded,$(DATA)),-$(DATA))
+BUILD := build/$(NAME)
+RESULTS := results/$(NAME)
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+SOURCES := $(shell find harmonylib -name '*.py' -o -name '*.csv' -o -name '*.json')
+NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
+TABLES := $(BUILD)/06_tables_figures.ipynb
+
+# Pinned threads make two runs on one machine agree to the last bit; on a larger machine set OMP_NUM_THREADS higher.
+export OMP_NUM_THREADS ?= 2
+export TQDM_DISABLE := 1
+export PYTHONHASHSEED := 0
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+export JUPYTER_PLATFORM_DIRS := 1
+unexport MPLBACKEND HARMONY_PROFILE
+
+.PHONY: help setup reproduce test lint verify clean
+.DELETE_ON_ERROR:
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | sort | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+	@echo '  PROFILE=smoke|quick|long|t4|paper (now $(PROFILE))   DATA=embedded|coco-mini|iharmony4|FOLDER (now $(DATA))'
+
+setup: $(VENV)/.ready  ## make .venv with the exact versions of requirements.lock
+
+$(VENV)/.ready: requirements.lock
+	@python=; for p in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { python=$$p; break; }; done; \
+	  test -n "$$python" || { echo 'make setup: needs Python 3.11, 3.12 or 3.13; name one with PYTHON=/path/to/python' >&2; exit 2; }; \
+	  $$python -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@touch $@
+
+reproduce: $(TABLES)  ## run the notebooks end to end: every table and figure into results/<profile>[-<data>]/
+	@echo "done: open $(RESULTS)/report.html"
+
+# Executed copies are made in build/ (never committed), so that a fresh clone always computes, and a failed run leaves
+# no target. The copy under results/ is for readers.
+$(BUILD)/%.ipynb: notebooks/%.ipynb $(SOURCES) | $(VENV)/.ready
+	@mkdir -p $(BUILD) $(RESULTS)/executed
+	$(RUN) -m papermill -k python3 --no-progress-bar --cwd notebooks -p PROFILE $(PROFILE) -p DATA $(DATA) $< $(BUILD)/$*.part.ipynb
+	@$(RUN) -m harmonylib.scrub $(BUILD)/$*.part.ipynb $(RESULTS)/executed/$*.ipynb
+	@mv $(BUILD)/$*.part.ipynb $@
+
+$(BUILD)/02_baselines.ipynb: $(BUILD)/01_data_prep.ipynb
+$(BUILD)/03_s2am_t4.ipynb: $(BUILD)/02_baselines.ipynb
+$(TABLES): $(BUILD)/03_s2am_t4.ipynb
+
+lint: $(VENV)/.ready  ## ruff on the package, the tests and the notebooks; notebooks stripped
+	$(VENV)/bin/ruff check --output-format concise .
+	$(VENV)/bin/ruff format --check --quiet .
+	$(VENV)/bin/nbstripout --verify --extra-keys 'metadata.papermill cell.metadata.papermill' $(NOTEBOOKS)
+
+test: lint  ## ruff, unit tests, every notebook in the smoke profile, and 06 compared with its committed copy
+	$(RUN) -m pytest
+	rm -rf build/nbval
+	HARMONY_PROFILE=smoke HARMONY_RESULTS=$(CURDIR)/build/nbval $(RUN) -m pytest --nbval-lax --nbval-current-env \
+	  --nbval-cell-timeout=300 --nbval-kernel-startup-timeout=120 -p no:cacheprovider $(NOTEBOOKS)
+	$(MAKE) --no-print-directory verify
+
+verify: $(VENV)/.ready  ## recompute the committed tables from the committed records and compare (strict nbval of 06)
+	rm -rf build/verify && mkdir -p build/verify && cp -r results/quick build/verify/quick
+	HARMONY_PROFILE=quick HARMONY_RESULTS=$(CURDIR)/build/verify $(RUN) -m pytest --nbval --nbval-current-env \
+	  --nbval-cell-timeout=300 --nbval-kernel-startup-timeout=120 -p no:cacheprovider results/quick/executed/06_tables_figures.ipynb
+	diff -r results/quick/tables build/verify/quick/tables
+
+clean:  ## remove executed copies and caches (not the data, not the results)
+	rm -rf build data/cache

@@ -1,0 +1,3 @@
+from harmonylib.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,186 @@
+"""``python -m harmonylib``: the commands. Bad input ends in one line on stderr and exit code 2."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from harmonylib import __version__
+from harmonylib.config import PROFILES
+from harmonylib.errors import HarmonyError
+
+DATA_HELP = "auto, embedded, coco-mini, iharmony4, or a folder in iHarmony4's layout"
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's usage block would bury the reason; one line does."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; 0: done, 1: `data verify` or `doctor` found something wrong, 2: bad input."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except HarmonyError as error:
+        print(f"harmonylib: {' '.join(str(error).split())}", file=sys.stderr)
+    except OSError as error:
+        print(f"harmonylib: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("harmonylib: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 2
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m harmonylib", description="Reproducible companion to two image-harmonization papers.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    command = _add(commands, "doctor", _doctor, "what works here, what does not, what to do")
+    command.add_argument("--data", default="auto", help=DATA_HELP)
+
+    data = commands.add_parser("data", help="prepare or verify a data set")
+    actions = data.add_subparsers(title="actions", required=True, metavar="ACTION")
+    command = _add(actions, "prepare", _prepare, "write the memory-mapped training cache of a set")
+    command.add_argument("data", nargs="?", default="embedded", help=DATA_HELP)
+    command.add_argument("--size", type=int, default=256, help="side of the pictures in px (default 256)")
+    command.add_argument("--subset", default="all")
+    command = _add(actions, "verify", _verify, "decode every listed file and name what is wrong; exit code 1 if anything is")
+    command.add_argument("root", metavar="ROOT")
+
+    command = _add(commands, "train", _train, "train and evaluate one declared experiment")
+    command.add_argument("experiment", metavar="EXPERIMENT")
+    _profile_and_data(command)
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+
+    command = _add(commands, "evaluate", _evaluate, "score a method on a test list, one row a picture")
+    command.add_argument("--data", default="auto", help=DATA_HELP)
+    command.add_argument("--subset", default="all")
+    command.add_argument("--split", default="test")
+    command.add_argument("--method", required=True, help="identity, histogram, reinhard, or a checkpoint")
+    command.add_argument("--protocol", default="bcmi256")
+    command.add_argument("--size", type=int, help="evaluate at this side instead of the protocol's (or the checkpoint's)")
+    command.add_argument("--out", type=Path, required=True, help="CSV file to write")
+
+    command = _add(commands, "score", _score, "score one prediction")
+    for name in ("pred", "real", "mask"):
+        command.add_argument(f"--{name}", required=True, metavar="FILE")
+    command.add_argument("--protocol", default="bcmi256")
+    command.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+
+    command = _add(commands, "plan", _plan, "what a profile would run: steps, pictures, predicted memory")
+    _profile_and_data(command)
+
+    command = _add(commands, "report", _report, "write tables, figures, claims and report.html from the records at hand")
+    _profile_and_data(command)
+    return parser
+
+
+def _add(commands, name: str, run, text: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    command.set_defaults(run=run)
+    return command
+
+
+def _profile_and_data(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--profile", default="auto", help=f"auto, {', '.join(PROFILES)}")
+    command.add_argument("--data", default="auto", help=DATA_HELP)
+
+
+def _doctor(options) -> int:
+    from harmonylib import doctor
+
+    return doctor.run(options.data)
+
+
+def _prepare(options) -> None:
+    from harmonylib.data.cache import prepare
+    from harmonylib.data.layout import read_entries
+    from harmonylib.data.locate import locate
+
+    if not 8 <= options.size <= 4096:
+        raise HarmonyError(f"--size {options.size}: give a side between 8 and 4096 px")
+    _, root = locate(options.data)
+    entries = [e for split in ("train", "val", "test") for e in read_entries(root, options.subset, split)]
+    cache = prepare(entries, options.size)
+    print(f"{len(cache)} composites at {options.size} px, data hash {cache.data_hash}: {cache.folder}")
+
+
+def _verify(options) -> int:
+    from harmonylib.data.layout import problems, read_entries
+
+    entries = [e for split in ("train", "val", "test") for e in read_entries(Path(options.root), "all", split)]
+    found = problems(entries)
+    print("\n".join(found) if found else f"{len(entries)} triplets: every file decodes, sizes agree, no mask is empty")
+    return 1 if found else 0
+
+
+def _train(options) -> None:
+    from harmonylib import experiments
+    from harmonylib.config import override
+    from harmonylib.study import open_study
+
+    declared = experiments.get(options.experiment)
+    override(declared, options.set)  # a wrong key should not wait for the data
+    study = open_study(options.profile, options.data)
+    experiment = override(experiments.resolve(declared, study.profile, study.data), options.set)
+    record = study.run(experiment, options.seed)
+    identity = study.run_baseline("identity", experiment.split).metrics["test"]
+    for protocol, values in record.metrics["test"].items():
+        nothing = identity[protocol]["fmse"]
+        print(f"{protocol}: fMSE {values['fmse']:.4g}; doing nothing {nothing:.4g}; share {values['fmse'] / nothing:.3f}")
+
+
+def _evaluate(options) -> None:
+    from harmonylib import evaluation, metrics
+    from harmonylib.data.layout import read_entries
+    from harmonylib.data.locate import locate
+    from harmonylib.study import method_from
+
+    rules = metrics.get_protocol(options.protocol)
+    method, own_size = method_from(options.method)
+    _, root = locate(options.data)
+    entries = read_entries(root, options.subset, options.split)
+    size = options.size or (own_size if rules.size else None)
+    rows = evaluation.evaluate(method, entries, options.protocol, size)
+    nothing = evaluation.evaluate(evaluation.baseline("identity"), entries, options.protocol, size)
+    rows.to_csv(options.out, index=False)
+    table = metrics.summarise(rows, "subset")
+    total = metrics.summarise(rows).assign(subset="all")
+    print(f"{options.method} under {rows['protocol'].iloc[0]}, {options.out}:")
+    print(table.merge(total, how="outer", sort=False).to_string(index=False, float_format="%.2f"))
+    print(f"doing nothing: fMSE {nothing['fmse'].mean():.2f}; share {rows['fmse'].mean() / nothing['fmse'].mean():.3f}")
+
+
+def _score(options) -> None:
+    from harmonylib import metrics
+
+    prediction, real, mask = metrics.read_triplet(options.pred, options.mask, options.real, options.protocol)
+    values = metrics.score(prediction, real, mask, options.protocol)
+    if options.json:
+        print(json.dumps({"protocol": options.protocol} | values))
+    else:
+        print(f"protocol {options.protocol}")
+        for name, value in values.items():
+            print(f"{name:6}{value:.6g}")
+
+
+def _plan(options) -> None:
+    from harmonylib import experiments
+    from harmonylib.study import open_study
+
+    study = open_study(options.profile, options.data)
+    print(experiments.table(study.profile, study.data, len(study.listed.train)).to_string(index=False))
+
+
+def _report(options) -> None:
+    from harmonylib import report
+    from harmonylib.study import open_study
+
+    study = open_study(options.profile, options.data)
+    for path in report.write_all(study.results):
+        print(path)
