@@ -1,6 +1,6 @@
 """From run records to the numbers that tables and claims are made of: seeds pooled, scenes and photographs apart."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -19,6 +19,7 @@ class Evidence:
     """All records of a results folder. Statements about methods rest on the scenes where there are any."""
 
     results: Path
+    read: set[str] = field(default_factory=set)  # the experiments asked for since it was last cleared, for the manifest
 
     @cached_property
     def runs(self) -> dict[str, list[Record]]:
@@ -40,6 +41,7 @@ class Evidence:
         """The records of an experiment, by seed. Raises HarmonyError if there is none."""
         if name not in self.runs:
             raise HarmonyError(f"run {name}: no record in {self.results}; run notebooks 02 and 03 (or `make reproduce`) first")
+        self.read.add(name)
         return self.runs[name]
 
     def per_image(self, name: str, protocol: str = "bcmi256", split: str = "test", kind: str | None = None, epoch=None):

@@ -239,7 +239,7 @@ def _radii(thing: Thing, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Inner (zero for most) and outer radius of a lathe at heights over its base."""
     place = np.minimum(np.maximum(level * np.float32((LEVELS - 1) / thing.height), 0), np.float32(LEVELS - 1.001))
     i = place.astype(np.intp)
-    share = place - i
+    share = place - i.astype(np.float32)
     inner, outer = (r.take(i) + share * np.diff(r).take(i) if r.any() else np.float32(0) for r in thing.outline)
     return inner, outer
 
@@ -309,7 +309,7 @@ def _thing_albedo(thing: Thing, point: np.ndarray, normal: np.ndarray, pixel: np
     if thing.shape == "box":
         axis = np.abs(normal).argmax(0)
         u, v = np.where(axis == 0, point[2], point[0]), np.where(axis == 1, point[2], point[1])
-        return _albedo(thing.surface, u + axis * 0.37, v, pixel)
+        return _albedo(thing.surface, u + axis.astype(np.float32) * 0.37, v, pixel)
     radius = float(thing.half[0])
     turns = max(round(2 * np.pi * radius * thing.surface.repeat), 4) / thing.surface.repeat  # whole repetitions
     u = np.arctan2(point[0], point[2]) / np.float32(2 * np.pi) * np.float32(turns)
@@ -583,9 +583,9 @@ def _draw_surface(rng: np.random.Generator, kinds: list[str], hue: float, repeat
 
 
 def _smooth(outline: list[tuple[float, float]]) -> np.ndarray:
-    """Chaikin's corner cutting, twice; outlines of two points stay straight."""
+    """Chaikin's corner cutting, three times; outlines of two points stay straight."""
     points = np.array(outline, float)
-    for _ in range(2 if len(points) > 2 else 0):
+    for _ in range(3 if len(points) > 2 else 0):
         cut = np.stack((0.75 * points[:-1] + 0.25 * points[1:], 0.25 * points[:-1] + 0.75 * points[1:]), 1)
         points = np.concatenate((points[:1], cut.reshape(-1, 2), points[-1:]))
     return points
@@ -687,7 +687,7 @@ def render_scene(index: int, style: str, relightings: int = 3, size: tuple[int, 
     at = np.flatnonzero(_edges(samples.kind.reshape(size), samples.normal.reshape(3, *size)))
     fine, _ = _trace(
         world,
-        _views(world, size, *((p[at, None] + o).ravel() for p, o in zip((rows, columns), offsets.T, strict=True))),
+        _views(world, size, *((p[at] + o[:, None]).ravel() for p, o in zip((rows, columns), offsets.T, strict=True))),
         pixel,
     )
     samples = samples.join(fine)
@@ -695,15 +695,16 @@ def render_scene(index: int, style: str, relightings: int = 3, size: tuple[int, 
 
     def resolve(display: np.ndarray) -> np.ndarray:
         picture = display[..., : rows.size].copy()
-        picture[..., at] = display[..., rows.size :].reshape(*display.shape[:-1], -1, 4).mean(-1)
+        picture[..., at] = display[..., rows.size :].reshape(*display.shape[:-1], 4, -1).mean(-2)
         return picture.reshape(*display.shape[:-1], *size)
 
     display = _develop(_shade(world, samples, light))
     mask = resolve((samples.kind == foreground).astype(np.float32)) > 0
-    grain = rng.normal(0, 1.2, (*size, 1)).astype(np.float32)
+    grain = rng.normal(0, 1.2, size).astype(np.float32)
 
     def picture(display: np.ndarray) -> np.ndarray:
-        return np.clip(np.rint(np.moveaxis(resolve(display), 0, -1) + grain), 0, 255).astype(np.uint8)
+        rounded = np.clip(np.rint(resolve(display) + grain), 0, 255).astype(np.uint8)
+        return np.ascontiguousarray(np.moveaxis(rounded, 0, -1))
 
     real, composites, object_samples = picture(display), [], samples.take(own)
     for _ in range(relightings):

@@ -1,0 +1,21 @@
+"""``python -m harmonylib.scrub FROM TO``: an executed notebook for readers, without paths, times and runner's metadata."""
+
+import sys
+
+import nbformat
+
+from harmonylib.paths import ROOT
+
+
+def scrub(source: str, target: str) -> None:
+    notebook = nbformat.read(source, as_version=4)
+    for part in (notebook, *notebook.cells):
+        for key in ("papermill", "widgets", "execution"):
+            part.metadata.pop(key, None)
+    text = nbformat.writes(notebook).replace(str(ROOT) + "/", "").replace(str(ROOT), ".")
+    with open(target, "w", encoding="utf-8") as file:
+        file.write(text + "\n")
+
+
+if __name__ == "__main__":
+    scrub(*sys.argv[1:])
