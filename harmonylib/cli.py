@@ -35,7 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m harmonylib", description="Reproducible companion to two image-harmonization papers.")
+    parser = Parser(
+        prog="python -m harmonylib", description="Reproducible companion to two image-harmonization papers."
+    )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -48,7 +50,9 @@ def _parser() -> Parser:
     command.add_argument("data", nargs="?", default="embedded", help=DATA_HELP)
     command.add_argument("--size", type=int, default=256, help="side of the pictures in px (default 256)")
     command.add_argument("--subset", default="all")
-    command = _add(actions, "verify", _verify, "decode every listed file and name what is wrong; exit code 1 if anything is")
+    command = _add(
+        actions, "verify", _verify, "decode every listed file and name what is wrong; exit code 1 if anything is"
+    )
     command.add_argument("root", metavar="ROOT")
 
     command = _add(commands, "train", _train, "train and evaluate one declared experiment")
@@ -63,7 +67,9 @@ def _parser() -> Parser:
     command.add_argument("--split", default="test")
     command.add_argument("--method", required=True, help="identity, histogram, reinhard, or a checkpoint")
     command.add_argument("--protocol", default="bcmi256")
-    command.add_argument("--size", type=int, help="evaluate at this side instead of the protocol's (or the checkpoint's)")
+    command.add_argument(
+        "--size", type=int, help="evaluate at this side instead of the protocol's (or the checkpoint's)"
+    )
     command.add_argument("--out", type=Path, required=True, help="CSV file to write")
 
     command = _add(commands, "score", _score, "score one prediction")
@@ -75,7 +81,9 @@ def _parser() -> Parser:
     command = _add(commands, "plan", _plan, "what a profile would run: steps, pictures, predicted memory")
     _profile_and_data(command)
 
-    command = _add(commands, "report", _report, "write tables, figures, claims and report.html from the records at hand")
+    command = _add(
+        commands, "report", _report, "write tables, figures, claims and report.html from the records at hand"
+    )
     _profile_and_data(command)
     return parser
 
@@ -132,7 +140,9 @@ def _train(options) -> None:
     identity = study.run_baseline("identity", experiment.split).metrics["test"]
     for protocol, values in record.metrics["test"].items():
         nothing = identity[protocol]["fmse"]
-        print(f"{protocol}: fMSE {values['fmse']:.4g}; doing nothing {nothing:.4g}; share {values['fmse'] / nothing:.3f}")
+        print(
+            f"{protocol}: fMSE {values['fmse']:.4g}; doing nothing {nothing:.4g}; share {values['fmse'] / nothing:.3f}"
+        )
 
 
 def _evaluate(options) -> None:

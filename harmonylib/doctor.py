@@ -44,7 +44,10 @@ def _device() -> tuple[bool, str]:
     gigabytes = torch.cuda.get_device_properties(0).total_memory / 1e9
     major, minor = torch.cuda.get_device_capability()
     half = "bfloat16" if (major, minor) >= (8, 0) else "float16"
-    return True, f"GPU {torch.cuda.get_device_name()}, {gigabytes:.1f} GB, capability {major}.{minor}, half precision: {half}"
+    return (
+        True,
+        f"GPU {torch.cuda.get_device_name()}, {gigabytes:.1f} GB, capability {major}.{minor}, half precision: {half}",
+    )
 
 
 def _data(wanted: str) -> list[tuple[bool, str]]:
@@ -54,7 +57,9 @@ def _data(wanted: str) -> list[tuple[bool, str]]:
         if name == "embedded" and folder is None:
             found.append((True, f"data: embedded will be written on first use ({SCENES} scenes, under a minute)"))
         elif folder is None:
-            found.append((name != wanted, f"data: {name} is not in {shown(data_dir())}; data/README.md says how to get it"))
+            found.append(
+                (name != wanted, f"data: {name} is not in {shown(data_dir())}; data/README.md says how to get it")
+            )
         else:
             found.append((True, f"data: {name} in {shown(folder)}"))
     return found

@@ -37,10 +37,10 @@ def baseline(name: str) -> Method:
 
 def network(model: nn.Module) -> Method:
     """A network in evaluation mode, on the device its weights are on."""
-    model.eval()
 
     @torch.no_grad()
     def predict(composite: Tensor, mask: Tensor) -> Tensor:
+        model.eval()  # here, not once before: validation comes between training steps
         device = next(model.parameters()).device
         return 255 * model(composite.to(device) / 255, mask.to(device)).float()
 

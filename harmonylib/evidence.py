@@ -40,7 +40,9 @@ class Evidence:
     def of(self, name: str) -> list[Record]:
         """The records of an experiment, by seed. Raises HarmonyError if there is none."""
         if name not in self.runs:
-            raise HarmonyError(f"run {name}: no record in {self.results}; run notebooks 02 and 03 (or `make reproduce`) first")
+            raise HarmonyError(
+                f"run {name}: no record in {self.results}; run notebooks 02 and 03 (or `make reproduce`) first"
+            )
         self.read.add(name)
         return self.runs[name]
 

@@ -38,7 +38,9 @@ def save(figure: Figure, results: Path, name: str) -> None:
     plt.close(figure)
 
 
-def outlined(axis, picture: np.ndarray, mask: np.ndarray | None = None, title: str = "", colour: str = "#ffd23f") -> None:
+def outlined(
+    axis, picture: np.ndarray, mask: np.ndarray | None = None, title: str = "", colour: str = "#ffd23f"
+) -> None:
     """A picture without axes, with the outline of its foreground."""
     axis.imshow(picture, interpolation="lanczos" if max(picture.shape[:2]) < 200 else None)
     if mask is not None:
@@ -73,7 +75,9 @@ def error_of_nothing(rows: pd.DataFrame) -> Figure:
         chosen = rows[rows["subset"] == subset]
         left.plot(np.sort(chosen["fmse"]), np.linspace(0, 1, len(chosen)), label=f"{subset} ({len(chosen)})")
         right.plot(np.sort(chosen["foreground_ratio"]), np.linspace(0, 1, len(chosen)), label=subset)
-    left.set(xscale="log", xlabel="fMSE of doing nothing (0-255 scale)", ylabel="share of composites", title="Error to undo")
+    left.set(
+        xscale="log", xlabel="fMSE of doing nothing (0-255 scale)", ylabel="share of composites", title="Error to undo"
+    )
     right.set(xlabel="foreground's share of the picture", title="Size of the foreground")
     left.legend()
     return figure
@@ -94,7 +98,9 @@ def _example(evidence: Evidence, method: str, name: str, suffix: str = "") -> np
 def comparison(evidence: Evidence, methods: Iterable[str]) -> Figure:
     """Methods side by side on the example pictures, between composite and target, with their fMSE."""
     methods, names = list(methods), example_names(evidence)
-    figure, axes = plt.subplots(len(names), len(methods) + 1, figsize=(1.75 * (len(methods) + 1), 1.8 * len(names)), squeeze=False)
+    figure, axes = plt.subplots(
+        len(names), len(methods) + 1, figsize=(1.75 * (len(methods) + 1), 1.8 * len(names)), squeeze=False
+    )
     for row, name in enumerate(names):
         mask = _example(evidence, "identity", name, ".mask")[..., 0]
         real = _example(evidence, "identity", name, ".real")
@@ -142,11 +148,22 @@ def learning_curves(evidence: Evidence) -> Figure:
             left.plot(log["seen"], log["val_fmse"] / nothing, color=COLOURS[name], alpha=0.75, lw=1.4, label=label)
             left.plot(ends["seen"], ends["val_fmse"] / nothing, "o", color=COLOURS[name], ms=4)
             trained = log[log["step"] > 0]
-            right.plot(trained["seen"], trained["train_loss"] / trained["train_loss"].iloc[0], color=COLOURS[name], lw=1.4, label=label)
+            right.plot(
+                trained["seen"],
+                trained["train_loss"] / trained["train_loss"].iloc[0],
+                color=COLOURS[name],
+                lw=1.4,
+                label=label,
+            )
     left.axhline(1, color=COLOURS["identity"], ls="--", lw=1)
     left.text(left.get_xlim()[1], 1.02, "doing nothing", ha="right", va="bottom", color=COLOURS["identity"])
     left.set(yscale="log", xlabel="pictures seen", ylabel="validation fMSE / doing nothing", title="Validation")
-    right.set(yscale="log", xlabel="pictures seen", ylabel="training loss / its first value", title="Training (each its own loss)")
+    right.set(
+        yscale="log",
+        xlabel="pictures seen",
+        ylabel="training loss / its first value",
+        title="Training (each its own loss)",
+    )
     left.legend(loc="upper center")
     return figure
 
@@ -161,13 +178,27 @@ def methods(evidence: Evidence) -> Figure:
         share = evidence.ratio(name, protocol="s2am_t4")
         axis.plot([share.low, share.high], [row, row], color=COLOURS.get(name, "#5f7d6e"), lw=3, solid_capstyle="round")
         axis.plot(share.estimate, row, "o", color=COLOURS.get(name, "#5f7d6e"), ms=7)
-        axis.annotate(f"{share.estimate:.2f}", (share.estimate, row), (0, 7), textcoords="offset points", ha="center", fontsize=8)
+        axis.annotate(
+            f"{share.estimate:.2f}", (share.estimate, row), (0, 7), textcoords="offset points", ha="center", fontsize=8
+        )
         if name in tables.IN_PAPER:
             printed = paper_values.value("s2am_t4", "table1", "fmse", name) / nothing
-            axis.plot(printed, row, marker="D", ms=5, mfc="white", mec=COLOURS["paper"], label="paper, HCOCO" if name == "unet" else None)
+            axis.plot(
+                printed,
+                row,
+                marker="D",
+                ms=5,
+                mfc="white",
+                mec=COLOURS["paper"],
+                label="paper, HCOCO" if name == "unet" else None,
+            )
     axis.axvline(1, color=COLOURS["identity"], ls="--", lw=1)
     axis.set_yticks(range(len(names)), [tables.title(name) for name in reversed(names)])
-    axis.set(xscale="log", xlabel=f"fMSE / doing nothing ({evidence.protocol('s2am_t4')}, {evidence.kind}s, 95 % intervals)", ylim=(-0.6, len(names) - 0.2))
+    axis.set(
+        xscale="log",
+        xlabel=f"fMSE / doing nothing ({evidence.protocol('s2am_t4')}, {evidence.kind}s, 95 % intervals)",
+        ylim=(-0.6, len(names) - 0.2),
+    )
     ticks = [0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4]
     axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axis.minorticks_off()
@@ -180,12 +211,20 @@ def data_share(evidence: Evidence) -> Figure:
     """RQ1: share of doing nothing against the share of the training photographs, with intervals."""
     figure, axis = plt.subplots(figsize=(5.6, 3.4))
     for base in experiments.HEADLINE:
-        points = [(share, base if share == 1 else f"{base}_share{share * 100:.0f}") for share in (*experiments.SHARES, 1.0)]
+        points = [
+            (share, base if share == 1 else f"{base}_share{share * 100:.0f}") for share in (*experiments.SHARES, 1.0)
+        ]
         points = [(share, evidence.ratio(name)) for share, name in points if evidence.has(name)]
         shares = [100 * share for share, _ in points]
         axis.plot(shares, [r.estimate for _, r in points], "o-", color=COLOURS[base], label=tables.title(base))
-        axis.fill_between(shares, [r.low for _, r in points], [r.high for _, r in points], color=COLOURS[base], alpha=0.15, lw=0)
-    axis.set(xscale="log", xlabel="share of the training photographs, %", ylabel=f"fMSE / doing nothing ({evidence.protocol()})")
+        axis.fill_between(
+            shares, [r.low for _, r in points], [r.high for _, r in points], color=COLOURS[base], alpha=0.15, lw=0
+        )
+    axis.set(
+        xscale="log",
+        xlabel="share of the training photographs, %",
+        ylabel=f"fMSE / doing nothing ({evidence.protocol()})",
+    )
     axis.set_xticks(shares, [f"{s:g}" for s in shares])
     axis.minorticks_off()
     axis.legend()
@@ -197,15 +236,23 @@ def memory_lab(matrix: pd.DataFrame) -> Figure:
     """Predicted (and, where there, measured) training memory by batch at 256 px, with the T4's 15 GB."""
     chosen = matrix[(matrix["size"] == 256)]
     places, dtypes = (sorted(chosen[key].unique(), reverse=True) for key in ("place", "dtype"))
-    figure, axes = plt.subplots(len(dtypes), len(places), figsize=(9.4, 3.1 * len(dtypes)), sharex=True, sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        len(dtypes), len(places), figsize=(9.4, 3.1 * len(dtypes)), sharex=True, sharey=True, squeeze=False
+    )
     shades = {1: "#f2a65a", 4: "#d1495b", 8: "#7b1e3a"}
     for axis, (dtype, place) in zip(axes.flat, ((d, p) for d in sorted(dtypes) for p in places), strict=True):
         part = chosen[(chosen["dtype"] == dtype) & (chosen["place"] == place)]
         for (attention, heads), line in part.groupby(["attention", "heads"]):
             if attention == "exact" and heads != 8:
                 continue  # exact attention costs the same whatever the heads: one line tells all
-            style = {"color": shades[heads], "label": f"naive, {heads} heads"} if attention == "naive" else {"color": COLOURS["unet"], "ls": "--", "lw": 2, "label": "exact"}
-            axis.plot(line["batch"], line["predicted_bytes"] / 2**30, "o-" if attention == "naive" else "s", ms=3.5, **style)
+            style = (
+                {"color": shades[heads], "label": f"naive, {heads} heads"}
+                if attention == "naive"
+                else {"color": COLOURS["unet"], "ls": "--", "lw": 2, "label": "exact"}
+            )
+            axis.plot(
+                line["batch"], line["predicted_bytes"] / 2**30, "o-" if attention == "naive" else "s", ms=3.5, **style
+            )
             if "measured_bytes" in line and line["measured_bytes"].notna().any():
                 axis.plot(line["batch"], line["measured_bytes"] / 2**30, "x", color=style["color"])
         axis.axhline(memory.T4_BYTES / 2**30, color="black", lw=1)

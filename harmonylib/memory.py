@@ -246,6 +246,21 @@ def matrix(
     return pd.DataFrame(rows, columns=columns)
 
 
+def lab(**grid) -> pd.DataFrame:
+    """:func:`matrix` with the column ``measured_bytes`` (:func:`measured_peak`) where there is a CUDA device.
+
+    A configuration that was predicted to need more than the device has is tried all the same: inf is a result.
+    """
+    cells = matrix(**grid)
+    if torch.cuda.is_available():
+        keys = ("attention", "heads", "place")
+        cells["measured_bytes"] = [
+            measured_peak("s2am", {key: getattr(row, key) for key in keys}, row.batch, row.size, row.dtype)
+            for row in cells.itertuples()
+        ]
+    return cells
+
+
 def measured_peak(
     model_name: str,
     options: dict | None = None,

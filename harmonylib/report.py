@@ -124,7 +124,11 @@ def page(evidence: Evidence, verdicts: pd.DataFrame, manifest: dict) -> str:
 def _introduction(evidence: Evidence, size: int) -> str:
     share = {n: evidence.ratio(n, protocol="s2am_t4") for n in ("histogram", "unet", "s2am") if evidence.has(n)}
     told = ", ".join(f"{tables.title(n)} {tables.interval(r, 2)}" for n, r in share.items())
-    scale = "" if size == 256 else f" At {size} px the numbers are comparable with the paper's only as shares of doing nothing."
+    scale = (
+        ""
+        if size == 256
+        else f" At {size} px the numbers are comparable with the paper's only as shares of doing nothing."
+    )
     return (
         f"Harmonization makes a pasted object look as if it had been photographed in its new place. What counts is how much of the error of "
         f"<b>doing nothing</b> is left (1 is all of it): {told}; intervals are 95 %, over {evidence.kind}s.{scale}"
@@ -153,7 +157,9 @@ def _folded(evidence: Evidence, name: str) -> str:
 def _figure(evidence: Evidence, name: str) -> str:
     data = base64.b64encode((evidence.results / "figures" / f"{name}.png").read_bytes()).decode()
     caption = html.escape(FIGURES[name][1])
-    return f"<figure><img alt='{caption}' src='data:image/png;base64,{data}'><figcaption>{caption}</figcaption></figure>"
+    return (
+        f"<figure><img alt='{caption}' src='data:image/png;base64,{data}'><figcaption>{caption}</figcaption></figure>"
+    )
 
 
 def _provenance(evidence: Evidence) -> str:
@@ -169,5 +175,9 @@ def _provenance(evidence: Evidence) -> str:
 
 
 def _made_from(evidence: Evidence, path: Path) -> dict:
-    runs = [run.folder.relative_to(evidence.results).as_posix() for name in sorted(evidence.read) for run in evidence.of(name)]
+    runs = [
+        run.folder.relative_to(evidence.results).as_posix()
+        for name in sorted(evidence.read)
+        for run in evidence.of(name)
+    ]
     return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "runs": runs}

@@ -27,7 +27,9 @@ TITLES = {
 }
 MAIN = ("identity", "constant_shift", "histogram", "reinhard", "unet", "s2am", "s2am_s2asc", "s2am_s2ad")
 IN_PAPER = ("histogram", "unet", "s2am")
-HCOCO_NOTHING = 996.59  # fMSE of doing nothing on the official HCOCO test set at 256 px (zhenglab/IntrinsicHarmony, README)
+HCOCO_NOTHING = (
+    996.59  # fMSE of doing nothing on the official HCOCO test set at 256 px (zhenglab/IntrinsicHarmony, README)
+)
 
 
 def title(name: str) -> str:
@@ -197,7 +199,9 @@ def write(results: Path, name: str, table: pd.DataFrame, caption: str) -> list[P
     paths = [folder / f"{name}.{suffix}" for suffix in ("csv", "md", "tex")]
     table.to_csv(paths[0], index=False, lineterminator="\n")
     paths[1].write_text(f"{caption}\n\n{markdown(table)}\n")
-    latex = table.astype(str).to_latex(index=False, escape=True, caption=caption.replace("%", r"\%"), label=f"tab:{name}")
+    latex = table.astype(str).to_latex(
+        index=False, escape=True, caption=caption.replace("%", r"\%"), label=f"tab:{name}"
+    )
     paths[2].write_text(latex)
     return paths
 
@@ -225,7 +229,9 @@ def _scores(evidence: Evidence, name: str) -> dict:
 
 def _before(evidence: Evidence, name: str) -> str:
     """The untrained network's test fMSE as a share of doing nothing (all test pictures)."""
-    found = [run.metrics["before_training"]["test"]["fmse"] for run in evidence.of(name) if "before_training" in run.metrics]
+    found = [
+        run.metrics["before_training"]["test"]["fmse"] for run in evidence.of(name) if "before_training" in run.metrics
+    ]
     if not found:
         return ""
     nothing = evidence.mean("identity", kind="any").estimate
@@ -249,7 +255,9 @@ def _grouped(evidence: Evidence, by: str) -> pd.DataFrame:
 
 
 def _printed(metric: str, name: str, epoch: str) -> str:
-    found = paper_values.load().query("paper == 's2am_t4' and metric == @metric and method == @name + '/epoch' + @epoch")
+    found = paper_values.load().query(
+        "paper == 's2am_t4' and metric == @metric and method == @name + '/epoch' + @epoch"
+    )
     return _number(found["value"].iloc[0], 4) if len(found) else ""
 
 

@@ -24,6 +24,7 @@ from harmonylib.data.cache import Cache
 from harmonylib.errors import HarmonyError
 
 CHECKPOINT_SECONDS = 300
+READ_LOSS_EVERY = 50  # steps, on a GPU
 CURVE_POINTS = 8  # validations of the learning curve in a run with a fixed budget of steps
 CURVE_IMAGES = 96  # of the validation split, for the points between the ends of epochs
 
@@ -107,92 +108,124 @@ def train(
 
     Raises HarmonyError when the loss is no longer finite.
     """
-    started = time.perf_counter()
-    accelerator = _accelerator(experiment.precision)
-    device = accelerator.device
-    checkpoints.seed_everything(experiment.seed)
-    model = models.build(experiment.model, **experiment.options).to(memory_format=torch.channels_last)
-    optimiser = torch.optim.Adam(model.parameters(), lr=experiment.learning_rate)
-    model, optimiser = accelerator.prepare(model, optimiser)
-    batches = Batches(cache, train_rows, experiment.batch_size, experiment.seed, device)
-    loss_of = losses.of(experiment)
-    steps = total_steps(experiment, full_count or len(train_rows))
-    epoch_ends = {round(steps * (e + 1) / experiment.epochs): e + 1 for e in range(experiment.epochs)}
-    curve = epoch_ends.keys() | {round(steps * (i + 1) / CURVE_POINTS) for i in range(CURVE_POINTS)}
-    few = val_rows[np.linspace(0, len(val_rows) - 1, min(CURVE_IMAGES, len(val_rows))).astype(int)]
-    method = evaluation.network(model)
-
-    state = {"step": 0, "seconds": 0.0, "loss_sum": 0.0, "loss_count": 0, "log": [], "validation": []}
-    saved = _unfinished(checkpoint, key)
-    if saved:
-        accelerator.unwrap_model(model).load_state_dict(saved["model"])
-        optimiser.load_state_dict(saved["optimiser"])
-        if accelerator.scaler is not None:
-            accelerator.scaler.load_state_dict(saved["scaler"])
-        checkpoints.restore_random_state(saved["random"])
-        state = saved["state"]
-        say(f"{experiment.name}, seed {experiment.seed}: resumed at step {state['step']} of {steps}")
+    run = Run(experiment, cache, train_rows, val_rows, checkpoint, full_count or len(train_rows), key)
+    if run.resume():
+        say(f"{run.label}: resumed at step {run.state['step']} of {run.steps}")
     else:
-        _validate(state, evaluation.evaluate_cached(method, cache, val_rows), None, epoch=0)
-    before = state["seconds"]
+        run.validate(val_rows, epoch=0)
+    watched = sys.stderr.isatty()  # a person sees a bar that moves; files and executed notebooks get plain lines
+    clock = started, first = time.perf_counter(), run.state["step"]
+    kept = started
+    for step in tqdm(range(first, run.steps), run.label, run.steps, initial=first, disable=not watched, leave=False):
+        run.step(step)
+        if step + 1 in run.curve:
+            epoch = run.epoch_ends.get(step + 1)
+            run.validate(run.few if epoch is None else val_rows, epoch)
+            if epoch and not watched:
+                say(f"{run.label}: {run.last_point()}, {_time_left(clock, step + 1, run.steps)} left")
+        if time.perf_counter() - kept > CHECKPOINT_SECONDS:
+            run.keep(finished=False)
+            kept = time.perf_counter()
+    run.keep(finished=True)
+    return run.result()
 
-    def keep(finished: bool) -> None:
-        state["seconds"] = before + time.perf_counter() - started
-        content = {"experiment": experiment.to_dict(), "key": key, "finished": finished, "state": state}
-        content["model"] = accelerator.unwrap_model(model).state_dict()
+
+class Run:
+    """The moving parts of one training run, and their way into a checkpoint and back."""
+
+    def __init__(self, experiment, cache, train_rows, val_rows, checkpoint, full_count, key):
+        self.experiment, self.cache, self.checkpoint, self.key = experiment, cache, checkpoint, key
+        self.label = f"{experiment.name}, seed {experiment.seed}"
+        self.accelerator = _accelerator(experiment.precision)
+        self.device = self.accelerator.device
+        checkpoints.seed_everything(experiment.seed)
+        model = models.build(experiment.model, **experiment.options).to(memory_format=torch.channels_last)
+        optimiser = torch.optim.Adam(model.parameters(), lr=experiment.learning_rate)
+        self.model, self.optimiser = self.accelerator.prepare(model, optimiser)
+        self.method, self.loss_of = evaluation.network(self.model), losses.of(experiment)
+        self.batches = Batches(cache, train_rows, experiment.batch_size, experiment.seed, self.device)
+        self.steps = total_steps(experiment, full_count)
+        self.epoch_ends = {round(self.steps * (e + 1) / experiment.epochs): e + 1 for e in range(experiment.epochs)}
+        self.curve = self.epoch_ends.keys() | {round(self.steps * (i + 1) / CURVE_POINTS) for i in range(CURVE_POINTS)}
+        self.few = val_rows[np.linspace(0, len(val_rows) - 1, min(CURVE_IMAGES, len(val_rows))).astype(int)]
+        self.state = {"step": 0, "seconds": 0.0, "loss_sum": 0.0, "loss_count": 0, "log": [], "validation": []}
+        self.pending = torch.zeros((), device=self.device)  # losses not yet read: reading makes a GPU wait
+        self.before, self.started = 0.0, time.perf_counter()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+
+    def step(self, number: int) -> None:
+        """One optimiser step. Raises HarmonyError when the loss is no longer finite."""
+        self.model.train()
+        composite, mask, target = self.batches[number]
+        for group in self.optimiser.param_groups:
+            group["lr"] = _learning_rate(self.experiment, number, self.steps)
+        with self.accelerator.autocast():
+            prediction = self.model(composite, mask)
+        loss = self.loss_of(prediction.float(), target, mask)
+        self.optimiser.zero_grad()
+        self.accelerator.backward(loss)
+        self.optimiser.step()
+        self.pending += loss.detach()
+        self.state["step"], self.state["loss_count"] = number + 1, self.state["loss_count"] + 1
+        if self.device.type == "cpu" or number % READ_LOSS_EVERY == 0:
+            self._read_loss()
+
+    def validate(self, rows: np.ndarray, epoch: int | None) -> None:
+        """Append a point to the learning curve, and at the end of an epoch the per-image rows."""
+        self._read_loss()
+        table, state = evaluation.evaluate_cached(self.method, self.cache, rows), self.state
+        mean_loss = state["loss_sum"] / state["loss_count"] if state["loss_count"] else float("nan")
+        seen, fmse = state["step"] * self.experiment.batch_size, float(table["fmse"].mean())
+        state["log"].append(
+            {"step": state["step"], "epoch": epoch, "seen": seen, "train_loss": mean_loss, "val_fmse": fmse}
+        )
+        state["loss_sum"], state["loss_count"] = 0.0, 0
+        if epoch is not None:
+            state["validation"].append({"epoch": epoch} | {name: table[name].tolist() for name in table})
+
+    def last_point(self) -> str:
+        point = self.state["log"][-1]
+        return f"step {point['step']}/{self.steps}, loss {point['train_loss']:.4f}, validation fMSE {point['val_fmse']:.1f}"
+
+    def keep(self, finished: bool) -> None:
+        """Write the checkpoint; a finished one holds what the record needs, an unfinished one all that training needs."""
+        self._read_loss()
+        self.state["seconds"] = self.before + time.perf_counter() - self.started
+        content = {"experiment": self.experiment.to_dict(), "key": self.key, "finished": finished, "state": self.state}
+        content["model"] = self.accelerator.unwrap_model(self.model).state_dict()
         if not finished:
-            content |= {"optimiser": optimiser.state_dict(), "random": checkpoints.random_state()}
-            content["scaler"] = accelerator.scaler.state_dict() if accelerator.scaler is not None else {}
-        checkpoints.save(checkpoint, content)
+            scaler = self.accelerator.scaler
+            content |= {"optimiser": self.optimiser.state_dict(), "random": checkpoints.random_state()}
+            content["scaler"] = scaler.state_dict() if scaler is not None else {}
+        checkpoints.save(self.checkpoint, content)
 
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    last_kept, running = time.perf_counter(), torch.zeros((), device=device)
-    bar = tqdm(total=steps, initial=state["step"], desc=experiment.name, disable=not _watched(), leave=False)
-    for step in range(state["step"], steps):
-        model.train()
-        composite, mask, target = batches[step]
-        for group in optimiser.param_groups:
-            group["lr"] = _learning_rate(experiment, step, steps)
-        with accelerator.autocast():
-            prediction = model(composite, mask)
-        loss = loss_of(prediction.float(), target, mask)
-        optimiser.zero_grad()
-        accelerator.backward(loss)
-        optimiser.step()
-        running += loss.detach()
-        state["step"], state["loss_count"] = step + 1, state["loss_count"] + 1
-        bar.update()
+    def resume(self) -> bool:
+        """Take up an unfinished run with the same key, if the checkpoint holds one."""
+        if not self.checkpoint.is_file():
+            return False
+        saved = checkpoints.load(self.checkpoint)
+        if saved.get("key") != self.key or saved.get("finished"):
+            return False
+        self.accelerator.unwrap_model(self.model).load_state_dict(saved["model"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(saved["scaler"])
+        checkpoints.restore_random_state(saved["random"])
+        self.state, self.before = saved["state"], saved["state"]["seconds"]
+        return True
 
-        at_curve = step + 1 in curve
-        due = time.perf_counter() - last_kept > CHECKPOINT_SECONDS
-        if device.type == "cpu" or at_curve or due or step % 50 == 0:  # reading the loss makes a GPU wait
-            state["loss_sum"] += running.item()
-            running.zero_()
-            if not np.isfinite(state["loss_sum"]):
-                raise HarmonyError(
-                    f"{experiment.name}, seed {experiment.seed}: the loss is not finite at step {step + 1}; "
-                    "lower learning_rate, or use precision float32"
-                )
-        if at_curve:
-            epoch = epoch_ends.get(step + 1)
-            rows = evaluation.evaluate_cached(method, cache, few if epoch is None else val_rows)
-            _validate(state, rows, experiment, epoch)
-            last = state["log"][-1]
-            left = (
-                (time.perf_counter() - started)
-                / (step + 1 - (saved["state"]["step"] if saved else 0))
-                * (steps - step - 1)
+    def result(self) -> Trained:
+        return _trained(self.accelerator.unwrap_model(self.model), self.state, self.device)
+
+    def _read_loss(self) -> None:
+        self.state["loss_sum"] += self.pending.item()
+        self.pending.zero_()
+        if not np.isfinite(self.state["loss_sum"]):
+            raise HarmonyError(
+                f"{self.label}: the loss is not finite at step {self.state['step']}; "
+                "lower learning_rate, or use precision float32"
             )
-            if not _watched():
-                say(f"{experiment.name}, seed {experiment.seed}: step {step + 1}/{steps}, loss {last['train_loss']:.4f}, "
-                    f"validation fMSE {last['val_fmse']:.1f}, {left:.0f} s left")  # fmt: skip
-        if (at_curve and due) or due:
-            keep(finished=False)
-            last_kept = time.perf_counter()
-    bar.close()
-    keep(finished=True)
-    return _trained(accelerator.unwrap_model(model), state, device)
 
 
 def finished(checkpoint: Path, key: str) -> Trained | None:
@@ -244,28 +277,9 @@ def _learning_rate(experiment: Experiment, step: int, steps: int) -> float:
     return experiment.learning_rate * 0.5 * (1 + float(np.cos(np.pi * step / steps)))
 
 
-def _unfinished(checkpoint: Path, key: str) -> dict | None:
-    if not checkpoint.is_file():
-        return None
-    saved = checkpoints.load(checkpoint)
-    return saved if saved.get("key") == key and not saved.get("finished") else None
-
-
-def _validate(state: dict, rows: pd.DataFrame, experiment: Experiment | None, epoch: int | None) -> None:
-    """Append a point to the learning curve, and at the end of an epoch the per-image rows."""
-    loss = state["loss_sum"] / state["loss_count"] if state["loss_count"] else float("nan")
-    seen = state["step"] * experiment.batch_size if experiment else 0
-    point = {
-        "step": state["step"],
-        "epoch": epoch,
-        "seen": seen,
-        "train_loss": loss,
-        "val_fmse": float(rows["fmse"].mean()),
-    }
-    state["log"].append(point)
-    state["loss_sum"], state["loss_count"] = 0.0, 0
-    if epoch is not None:
-        state["validation"].append({"epoch": epoch} | {name: rows[name].tolist() for name in rows})
+def _time_left(clock: tuple[float, int], done: int, steps: int) -> str:
+    started, first = clock
+    return f"{(time.perf_counter() - started) / (done - first) * (steps - done):.0f} s"
 
 
 def _trained(model: torch.nn.Module, state: dict, device: torch.device) -> Trained:
@@ -273,8 +287,3 @@ def _trained(model: torch.nn.Module, state: dict, device: torch.device) -> Train
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     model = model.eval()
     return Trained(model, pd.DataFrame(state["log"]), validation, state["step"], state["seconds"], peak, str(device))
-
-
-def _watched() -> bool:
-    """A person sees a bar that moves; files, pipes and executed notebooks get plain lines."""
-    return sys.stderr.isatty()

@@ -56,7 +56,7 @@ def test_every_parameter_is_trained(name):
 def test_clamped_in_evaluation_only(name):
     network = small(name)
     last = network.head if hasattr(network, "head") else network.up[0]
-    nn.init.normal_(last.weight, std=2.0)
+    nn.init.normal_(last.weight, std=20.0)
     image, mask = pair()
     free = network(image, mask)
     assert free.min() < 0 and free.max() > 1
@@ -89,8 +89,8 @@ def test_empty_and_full_masks_are_finite(name, value):
 @pytest.mark.parametrize(
     ("name", "mean", "pixel"),
     [
-        ("unet", 0.51204, 0.49730),
-        ("s2am", 0.51204, 0.49773),
+        ("unet", 0.39181, 0.74421),
+        ("s2am", 0.39182, 0.74148),
         ("s2am_s2asc", 0.26942, 0.88352),
         ("s2am_s2ad", 0.19642, 1.34867),
     ],

@@ -5,8 +5,9 @@ MICCAI 2015.
 
 Given there: 4 down-sampling blocks of two 3x3 convolutions and 2x2 max pooling, 256 -> 16 px, up to 512 channels,
 transposed convolutions, skips by concatenation (equation 3), input in [-1, 1]. Chosen here: width 64 doubling up to
-512, batch normalisation (only implied, in section 5.3.2), a bottleneck of two convolutions, and a 1x1 head without
-activation (so that [0, 1] is reached, not approached). There is no skip from the input image to the output.
+512, batch normalisation (only implied, in section 5.3.2), a bottleneck of two convolutions, a 1x1 head without
+activation (so that [0, 1] is reached, not approached), and PyTorch's own initialisation, which trained faster than
+He's. There is no skip from the input image to the output.
 """
 
 import torch
@@ -55,7 +56,6 @@ class UNet(Harmonizer):
         )
         self.decoder = nn.ModuleList(DoubleConv(2 * here, here) for here in self.widths[:-1])
         self.head = nn.Conv2d(width, 3, 1)
-        self._init_weights()
 
     def predict(self, image: Tensor, mask: Tensor) -> Tensor:
         x = torch.cat([2 * image - 1, mask], dim=1)  # (B, 4, H, W)
@@ -71,11 +71,3 @@ class UNet(Harmonizer):
     def refine(self, level: int, features: Tensor, mask: Tensor) -> Tensor:
         """What a network built on this one does to the encoder's features, before the skip and the next stage."""
         return features
-
-    def _init_weights(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        nn.init.normal_(self.head.weight, std=0.02)  # the first outputs lie near mid-grey
