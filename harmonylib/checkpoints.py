@@ -12,7 +12,7 @@ from harmonylib.errors import HarmonyError
 
 
 def save(path: Path, content: dict) -> None:
-    """Write to a file beside `path`, then rename: an interruption leaves the old checkpoint, never half of a new one."""
+    """Write beside `path`, then rename: an interruption leaves the old checkpoint, never half of a new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     building = path.with_name(f".{path.name}.{os.getpid()}")
     try:

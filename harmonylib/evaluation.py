@@ -48,7 +48,7 @@ def network(model: nn.Module) -> Method:
 
 
 def constant_shift(shift: np.ndarray) -> Method:
-    """Add one RGB vector (3,), in levels of 255, to every foreground: what a method must beat to have looked at anything."""
+    """Add one RGB vector (3,), in levels of 255, to every foreground: the bar for having looked at anything."""
     vector = torch.as_tensor(shift, dtype=torch.float32).view(1, 3, 1, 1)
     return lambda composite, mask: composite + mask * vector.to(composite)
 
@@ -136,7 +136,7 @@ def _laplacian(picture: Tensor) -> Tensor:
 def _batches(
     entries: list[Entry], protocol: str, size: int | None
 ) -> Iterator[tuple[list[Entry], Tensor, Tensor, Tensor]]:
-    """(entries, composite, mask, real), read ahead by threads; one picture at a time where sizes differ (``fullres``)."""
+    """(entries, composite, mask, real), read ahead by threads; one at a time where sizes differ (``fullres``)."""
     step = BATCH if metrics.get_protocol(protocol).size else 1
 
     def read(entry: Entry):

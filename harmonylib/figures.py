@@ -1,4 +1,4 @@
-"""Figures, from records and prepared pictures. Every function returns a matplotlib Figure; `save` writes and shows it."""
+"""Figures, from records and prepared pictures. Every function returns a Figure; `save` writes and shows it."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +17,7 @@ from harmonylib.evidence import Evidence
 COLOURS = {"unet": "#3b6fb6", "s2am": "#d1495b", "identity": "#8a8a8a", "paper": "#2f2f2f"}
 STYLE = {
     "figure.dpi": 110, "savefig.dpi": 150, "font.size": 9.5, "axes.titlesize": 10.5, "axes.titleweight": "semibold",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e6e6e6", "grid.linewidth": 0.8,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e6e6e6",
     "axes.axisbelow": True, "legend.frameon": False, "figure.constrained_layout.use": True, "svg.hashsalt": "harmony",
 }  # fmt: skip
 
@@ -121,7 +121,8 @@ def qualitative(evidence: Evidence, method: str = "s2am") -> Figure:
     heads = ("input composite", "binary mask", f"{tables.title(method)} output", "ground truth", "error of the output")
     for row, name in enumerate(names):
         mask = _example(evidence, "identity", name, ".mask")
-        composite, real, output = (_example(evidence, *where) for where in (("identity", name), ("identity", name, ".real"), (method, name)))  # fmt: skip
+        composite, real = (_example(evidence, "identity", name, suffix) for suffix in ("", ".real"))
+        output = _example(evidence, method, name)
         for axis, picture, head in zip(axes[row], (composite, mask, output, real), heads, strict=False):
             outlined(axis, picture, mask[..., 0] if picture is not mask else None, head if row == 0 else "")
         error = np.abs(output.astype(float) - real).mean(-1)
@@ -137,7 +138,7 @@ def qualitative(evidence: Evidence, method: str = "s2am") -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def learning_curves(evidence: Evidence) -> Figure:
-    """Section 4.3: validation fMSE while training, as a share of doing nothing; one line a seed, ends of epochs marked."""
+    """Section 4.3: validation fMSE as a share of doing nothing; one line a seed, dots at the ends of epochs."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
     # the curve's points between epochs are measured on a sample of the validation pictures; so is its reference
     nothing = evidence.mean("identity", split="val", kind="any").estimate

@@ -246,12 +246,12 @@ def matrix(
     return pd.DataFrame(rows, columns=columns)
 
 
-def lab(**grid) -> pd.DataFrame:
+def lab(size: Sequence[int] = (128, 256, 512), **grid) -> pd.DataFrame:
     """:func:`matrix` with the column ``measured_bytes`` (:func:`measured_peak`) where there is a CUDA device.
 
     A configuration that was predicted to need more than the device has is tried all the same: inf is a result.
     """
-    cells = matrix(**grid)
+    cells = matrix(size=size, **grid)
     if torch.cuda.is_available():
         keys = ("attention", "heads", "place")
         cells["measured_bytes"] = [

@@ -12,7 +12,7 @@ def data_dir() -> Path:
 
 
 def results_dir(profile: str, data: str = "embedded") -> Path:
-    """``results/<profile>`` on the embedded data, ``results/<profile>-<data>`` on any other; ``$HARMONY_RESULTS`` moves it."""
+    """``results/<profile>`` on embedded data, ``results/<profile>-<data>`` on other; ``$HARMONY_RESULTS`` moves it."""
     base = Path(os.environ.get("HARMONY_RESULTS") or ROOT / "results")
     return base / (profile if data == "embedded" else f"{profile}-{data}")
 

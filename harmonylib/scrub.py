@@ -1,4 +1,4 @@
-"""``python -m harmonylib.scrub FROM TO``: an executed notebook for readers, without paths, times and runner's metadata."""
+"""``python -m harmonylib.scrub FROM TO``: an executed notebook without paths, times and runner's metadata."""
 
 import sys
 

@@ -83,8 +83,8 @@ def paired_bootstrap(a, b, groups, n: int = 2000, seed: int = 0, statistic: str 
 def unpaired_difference(a, a_groups, b, b_groups, n: int = 2000, seed: int = 0) -> Interval:
     """Interval of mean(a) - mean(b) for different pictures (validation and test): each side is resampled by itself.
 
-    a and b may differ in length; every label in `a_groups` and `b_groups` is a photograph. Photographs count as n_groups
-    on the smaller side.
+    a and b may differ in length; every label in `a_groups` and `b_groups` is a photograph. n_groups is the smaller
+    side's number of photographs.
     """
     return _unpaired(a, a_groups, b, b_groups, n, seed, np.subtract, null=0.0)
 

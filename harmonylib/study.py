@@ -127,7 +127,7 @@ class Study:
         return records.write(folder, experiment.to_dict(), summary, per_image, trained.log, environment)
 
     def run_baselines(self) -> None:
-        """Score every method without training on the test pictures, and doing nothing on those of the split by composite."""
+        """Score every method without training on the test pictures, and doing nothing on the split by composite's."""
         for name in METHODS:
             self.run_baseline(name)
         self.run_baseline("identity", "composite")
@@ -153,7 +153,7 @@ class Study:
         return records.write(folder, settings, _summary(test), pd.concat(tables), None, self._environment())
 
     def examples(self) -> list[Entry]:
-        """Test composites for the qualitative figures, spread over the list; a third of them photographs if there are any."""
+        """Test composites for the qualitative figures, spread over the list; a third photographs if there are any."""
         firsts = [e for e in self.listed.test if e.name.endswith("_1_1")]
         scenes, photographs = ([e for e in firsts if e.kind == kind] for kind in ("scene", "photo"))
         if not scenes or not photographs:
@@ -192,7 +192,7 @@ class Study:
 
 
 def open_study(profile: str = "auto", data: str = "auto", say: Callable = print) -> Study:
-    """Resolve profile and data (``auto``: the best at hand), make the embedded set if it is the one, say what was chosen."""
+    """Resolve profile and data (``auto``: the best at hand), make the embedded set if needed, say what was chosen."""
     name = auto() if data == "auto" else data
     chosen = config.profile(profile, name)
     name, root = locate(name, chosen.scenes, say)

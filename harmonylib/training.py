@@ -31,7 +31,7 @@ CURVE_IMAGES = 96  # of the validation split, for the points between the ends of
 
 @dataclass
 class Trained:
-    """What a run leaves behind. `validation` holds per-image rows at the end of every epoch (column epoch, 0: untrained)."""
+    """What a run leaves behind. `validation`: per-image rows at the end of every epoch (column epoch, 0: untrained)."""
 
     model: torch.nn.Module
     log: pd.DataFrame  # step, epoch, seen, train_loss, val_fmse (bcmi256 at the run's size, 0-255 scale)
@@ -186,10 +186,11 @@ class Run:
 
     def last_point(self) -> str:
         point = self.state["log"][-1]
-        return f"step {point['step']}/{self.steps}, loss {point['train_loss']:.4f}, validation fMSE {point['val_fmse']:.1f}"
+        loss, fmse = point["train_loss"], point["val_fmse"]
+        return f"step {point['step']}/{self.steps}, loss {loss:.4f}, validation fMSE {fmse:.1f}"
 
     def keep(self, finished: bool) -> None:
-        """Write the checkpoint; a finished one holds what the record needs, an unfinished one all that training needs."""
+        """Write the checkpoint; a finished one holds what the record needs, an unfinished one all of the state."""
         self._read_loss()
         self.state["seconds"] = self.before + time.perf_counter() - self.started
         content = {"experiment": self.experiment.to_dict(), "key": self.key, "finished": finished, "state": self.state}

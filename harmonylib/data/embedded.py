@@ -67,7 +67,7 @@ def _write_all(root: Path, scene_count: int, workers: int) -> None:
     command = [sys.executable, "-m", "harmonylib.data.embedded", str(root), str(scene_count)]
     writers = [subprocess.Popen([*command, str(first), str(workers)], cwd=ROOT) for first in range(workers)]
     names = [name for photo_id in photographs.photographs() for name in _write_photograph(root, photo_id)]
-    if any([writer.wait() for writer in writers]):
+    if sum(writer.wait() != 0 for writer in writers):
         raise HarmonyError(
             f"{root}: the scenes could not be written; see the message above (disk full? no permission?)"
         )

@@ -37,7 +37,7 @@ class Entry:
 
     @property
     def group(self) -> str:
-        """What must stay on one side of a split: the photograph; views of one thing (``<thing>-<view>``) count as one."""
+        """What must stay on one side of a split: the photograph; ``<thing>-<view>``: all views count as one."""
         return self.photo.split("-", 1)[0]
 
     @property
