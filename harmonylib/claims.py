@@ -171,9 +171,9 @@ def fits(place: int) -> Callable[[Evidence], Outcome]:
         table = memory(evidence)
         if table is None:
             return Outcome(NOT_RUN, CANNOT_TELL)
-        where = "attention == 'naive' and dtype == 'float32' and size == 256 and place == @place"
-        cells = table.query(where).set_index(["heads", "batch"])["fits_15GB"]
-        gib = table.query(where).set_index(["heads", "batch"])["predicted_bytes"] / 2**30
+        chosen = table.query(f"attention == 'naive' and dtype == 'float32' and size == 256 and place == {place}")
+        cells = chosen.set_index(["heads", "batch"])["fits_15GB"]
+        gib = chosen.set_index(["heads", "batch"])["predicted_bytes"] / 2**30
         heads = sorted({h for h, _ in cells.index})
         held = [bool(not cells[h, 16] and cells[h, 2]) for h in heads]
         ours = "; ".join(f"{h} heads: {gib[h, 2]:.1f} GiB at batch 2, {gib[h, 16]:.1f} at 16" for h in heads)

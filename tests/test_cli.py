@@ -1,0 +1,349 @@
+"""The commands: help everywhere, one line and exit code 2 for whatever is wrong, and results that agree with the API."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from harmonylib import cli, evaluation, metrics
+from harmonylib.data.layout import read_entries
+
+COMMANDS = ["doctor", "data prepare", "data verify", "train", "evaluate", "score", "plan", "report"]
+
+
+def run(capsys, *words):
+    """(exit code, stdout, stderr) of a command in this process."""
+    try:
+        code = cli.main([str(word) for word in words])
+    except SystemExit as left:
+        code = left.code
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture
+def refuses(capsys, tmp_path):
+    """A command that ends in one line on stderr and exit code 2 and leaves no file behind."""
+
+    def check(*words, naming=""):
+        before = set(tmp_path.rglob("*"))
+        code, _, err = run(capsys, *words)
+        assert code == 2
+        assert err.count("\n") == 1 and err.endswith("\n")
+        assert naming in err
+        assert "Traceback" not in err
+        assert {path for path in tmp_path.rglob("*") if path.is_file()} <= before
+
+    return check
+
+
+@pytest.fixture
+def triplet(tiny_set):
+    entry = read_entries(tiny_set, "HCOCO", "test")[0]
+    return entry.composite, entry.mask, entry.real
+
+
+def separate(*words, **environment):
+    """A command as a user starts it."""
+    command = [sys.executable, "-m", "harmonylib", *map(str, words)]
+    root = Path(__file__).resolve().parent.parent
+    return subprocess.run(command, cwd=root, env=os.environ | environment, capture_output=True, text=True, check=False)
+
+
+# -------------------------------------------------------------------------------------------------------- help
+
+
+@pytest.mark.parametrize("command", ["", "data", *COMMANDS])
+def test_help(capsys, command):
+    code, out, err = run(capsys, *command.split(), "--help")
+    assert (code, err) == (0, "")
+    assert "usage:" in out
+
+
+def test_every_command_is_tested_here():
+    def names(parser):
+        for action in parser._subparsers._group_actions if parser._subparsers else ():
+            for name, sub in action.choices.items():
+                yield from [f"{name} {inner}" for inner in names(sub)] or [name]
+
+    assert sorted(names(cli._parser())) == sorted(COMMANDS)
+
+
+def test_the_module_runs_as_a_program():
+    asked = separate("--version")
+    assert (asked.returncode, asked.stderr) == (0, "")
+    wrong = separate("trian", "unet")
+    assert (wrong.returncode, wrong.stdout, wrong.stderr.count("\n")) == (2, "", 1)
+    assert "trian" in wrong.stderr
+
+
+# --------------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("words", "naming"),
+    [
+        ("", "COMMAND"),
+        ("harmonise", "harmonise"),
+        ("--nonsense", ""),
+        ("data", "ACTION"),
+        ("data fetch-all", "fetch-all"),
+        ("data verify", "ROOT"),
+        ("data verify {tiny} --fast", "--fast"),
+        ("data verify nowhere", "nowhere"),
+        ("data verify {picture}", "{picture}"),
+        ("data prepare nowhere", "nowhere"),
+        ("data prepare {picture}", "{picture}"),
+        ("data prepare coco-mini", "coco-mini"),
+        ("data prepare {tiny} --size 0", "--size 0"),
+        ("data prepare {tiny} --size big", "big"),
+        ("data prepare {tiny} --subset COCO", "COCO"),
+        ("train", "EXPERIMENT"),
+        ("train unett --data {tiny} --profile smoke", "unett"),
+        ("train unet --data {tiny} --profile tiny", "tiny"),
+        ("train unet --data nowhere --profile smoke", "nowhere"),
+        ("train unet --data {tiny} --profile smoke --set steps", "steps"),
+        ("train unet --data {tiny} --profile smoke --set stepz=3", "stepz"),
+        ("train unet --data {tiny} --profile smoke --set batch_size=two", "batch_size"),
+        ("train unet --data {tiny} --profile smoke --set share=2", "share"),
+        ("train unet --data {tiny} --profile smoke --seed one", "one"),
+        ("train unet --data {tiny} --profile smoke --seed -1", "-1"),
+        ("evaluate --data {tiny} --out {out}", "--method"),
+        ("evaluate --data {tiny} --method identity", "--out"),
+        ("evaluate --data {tiny} --method magic --out {out}", "magic"),
+        ("evaluate --data {tiny} --method {picture} --out {out}", "{picture}"),
+        ("evaluate --data {tiny} --method {tiny} --out {out}", "{tiny}"),
+        ("evaluate --data {tiny} --method identity --protocol psnr --out {out}", "psnr"),
+        ("evaluate --data {tiny} --method identity --split dev --out {out}", "dev"),
+        ("evaluate --data {tiny} --method identity --subset COCO --out {out}", "COCO"),
+        ("evaluate --data {tiny} --method identity --size 0 --out {out}", "0"),
+        ("evaluate --data {tiny} --method identity --size -8 --out {out}", "-8"),
+        ("evaluate --data {tiny} --method identity --protocol fullres --size 64 --out {out}", "fullres"),
+        ("evaluate --data nowhere --method identity --out {out}", "nowhere"),
+        ("evaluate --data {tiny} --method identity --size 16 --out nowhere/rows.csv", "nowhere"),
+        ("evaluate --data {tiny} --method identity --size 16 --out {tiny}", "{tiny}"),
+        ("score --pred {picture} --real {picture}", "--mask"),
+        ("score --pred nowhere.png --real {picture} --mask {mask}", "nowhere.png"),
+        ("score --pred {picture} --real {list} --mask {mask}", "{list}"),
+        ("score --pred {tiny} --real {picture} --mask {mask}", "{tiny}"),
+        ("score --pred {picture} --real {picture} --mask {mask} --protocol best", "best"),
+        ("plan --profile huge --data {tiny}", "huge"),
+        ("plan --profile smoke --data nowhere", "nowhere"),
+        ("report --profile smoke --data {tiny}", "run"),
+        ("report --profile smoke --data nowhere", "nowhere"),
+        ("doctor now", "now"),
+    ],
+)
+def test_bad_input_ends_in_one_line(refuses, tiny_set, triplet, tmp_path, words, naming):
+    names = {"tiny": tiny_set, "picture": triplet[0], "mask": triplet[1], "list": tiny_set / "IHD_test.txt", "out": tmp_path / "o.csv"}
+    refuses(*(word.format(**names) for word in words.split()), naming=naming.format(**names))
+
+
+@pytest.mark.parametrize("setting", ["options.width=0", "options.colour=red", "options.width=wide", "model=magic", "precision=float16"])
+def test_settings_that_no_network_has(capsys, tiny_set, setting, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    code, _, err = run(capsys, "train", "unet", "--data", tiny_set, "--profile", "smoke", "--set", setting)
+    assert (code, err.count("\n")) == (2, 1)
+
+
+def test_three_files_of_unequal_size(refuses, triplet, tmp_path):
+    composite, mask, real = triplet
+    small = tmp_path / "small.png"
+    Image.open(real).resize((20, 20)).save(small)
+    refuses("score", "--pred", composite, "--real", small, "--mask", mask, naming="small.png")
+
+
+def test_doctor_tells_a_data_set_that_is_not_there(capsys):
+    code, out, err = run(capsys, "doctor", "--data", "nowhere")
+    assert code in (1, 2)
+    assert "nowhere" in out + err
+
+
+def test_a_message_of_several_lines_becomes_one(refuses, monkeypatch):
+    monkeypatch.setattr("harmonylib.doctor.run", lambda data: (_ for _ in ()).throw(cli.HarmonyError("a\nb\n\tc")))
+    refuses("doctor", naming="a b c")
+
+
+# --------------------------------------------------------------------------------------------------- good input
+
+
+@pytest.mark.parametrize("protocol", metrics.PROTOCOLS)
+def test_score_agrees_with_the_metrics(capsys, triplet, protocol):
+    composite, mask, real = triplet
+    words = ("score", "--pred", composite, "--real", real, "--mask", mask, "--protocol", protocol)
+    code, out, err = run(capsys, *words, "--json")
+    assert (code, err) == (0, "")
+    prediction, target, region = metrics.read_triplet(composite, mask, real, protocol)
+    expected = metrics.score(prediction, target, region, protocol)
+    found = json.loads(out)
+    assert found["protocol"] == protocol
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    code, out, _ = run(capsys, *words)
+    assert code == 0
+    assert f"{expected['fmse']:.6g}" in out
+
+
+def test_score_of_a_perfect_prediction_is_json_that_others_can_read(capsys, triplet):
+    _, mask, real = triplet
+    code, out, _ = run(capsys, "score", "--pred", real, "--real", real, "--mask", mask, "--json")
+
+    def no_json(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    found = json.loads(out, parse_constant=no_json)
+    assert (code, found["mse"], found["fmse"]) == (0, 0, 0)
+
+
+def test_evaluate_writes_a_row_a_picture(capsys, tiny_set, tmp_path):
+    out = tmp_path / "rows.csv"
+    code, told, _ = run(capsys, "evaluate", "--data", tiny_set, "--method", "reinhard", "--size", 32, "--out", out)
+    assert code == 0
+    rows = pd.read_csv(out)
+    expected = evaluation.evaluate(evaluation.baseline("reinhard"), read_entries(tiny_set), "bcmi256", 32)
+    assert rows["name"].tolist() == expected["name"].tolist()
+    np.testing.assert_allclose(rows["fmse"], expected["fmse"])
+    assert set(rows["protocol"]) == {"bcmi256@32"}
+    assert "doing nothing" in told
+    for subset in ("HCOCO", "HAdobe5k", "HFlickr", "Hday2night", "all"):
+        assert subset in told
+
+
+def test_evaluate_one_subset_of_one_split(capsys, tiny_set, tmp_path):
+    words = ("--method", "identity", "--protocol", "fullres", "--subset", "HFlickr", "--split", "val")
+    code, told, _ = run(capsys, "evaluate", "--data", tiny_set, *words, "--out", tmp_path / "rows.csv")
+    assert code == 0
+    assert set(pd.read_csv(tmp_path / "rows.csv")["subset"]) == {"HFlickr"}
+    assert "share 1.000" in told
+
+
+def test_verify(capsys, own_set):
+    code, out, _ = run(capsys, "data", "verify", own_set)
+    assert code == 0
+    assert "24 triplets" in out
+    bad = [own_set / "HCOCO/real_images/cscene0003.jpg", own_set / "HCOCO/composite_images/cscene0007_1_2.jpg"]
+    for path in bad:
+        path.write_bytes(path.read_bytes()[:300])
+    code, out, _ = run(capsys, "data", "verify", own_set)
+    assert code == 1
+    assert len(out.splitlines()) == 2
+    assert all(str(path) in out for path in bad)
+
+
+def test_verify_names_a_missing_file(capsys, own_set):
+    path = own_set / "HCOCO/masks/cscene0003_1.png"
+    path.unlink()
+    code, out, err = run(capsys, "data", "verify", own_set)
+    assert code in (1, 2)
+    assert str(path) in out + err
+
+
+def test_prepare(capsys, tiny_set, tmp_path):
+    code, out, _ = run(capsys, "data", "prepare", tiny_set, "--size", 16)
+    assert code == 0
+    assert "96 composites at 16 px" in out
+    assert list((tmp_path / "data/cache").glob("tiny-16-*/manifest.json"))
+    again = run(capsys, "data", "prepare", tiny_set, "--size", 16)[1]
+    assert again.splitlines()[-1] == out.splitlines()[-1]
+    assert not (tmp_path / "results").exists()
+
+
+def test_doctor(capsys, tiny_set):
+    code, out, err = run(capsys, "doctor")
+    assert code in (0, 1)
+    assert err == ""
+    for word in ("Python", "torch", "embedded", "disk"):
+        assert word in out
+
+
+SMOKE = ("--profile", "smoke")
+
+
+def test_train_end_to_end(capsys, tiny_set, tmp_path):
+    code, out, _ = run(capsys, "train", "unet", "--data", tiny_set, *SMOKE, "--seed", 1)
+    assert code == 0
+    told = [line for line in out.splitlines() if "doing nothing" in line]
+    assert [line.split(":")[0] for line in told] == ["bcmi256@32", "s2am_t4@32"]
+    folder = tmp_path / "results/smoke-tiny/runs/unet/seed1"
+    for name in ("config.json", "metrics.json", "per_image.csv", "log.csv", "env.json", "checkpoint.pt"):
+        assert (folder / name).is_file()
+    found = json.loads((folder / "metrics.json").read_text())
+    assert f"fMSE {found['test']['bcmi256@32']['fmse']:.4g}" in told[0]
+    nothing = pd.read_csv(tmp_path / "results/smoke-tiny/runs/identity/seed0/per_image.csv")
+    nothing = nothing.query("split == 'test' and protocol == 'bcmi256@32'")["fmse"].mean()
+    assert f"doing nothing {nothing:.4g}" in told[0]
+
+    before = (folder / "per_image.csv").read_bytes()
+    code, out, _ = run(capsys, "train", "unet", "--data", tiny_set, *SMOKE, "--seed", 1)
+    assert code == 0
+    assert "kept" in out
+    assert (folder / "per_image.csv").read_bytes() == before
+
+    rows = tmp_path / "rows.csv"
+    for method in (folder, folder / "checkpoint.pt"):
+        code, out, _ = run(capsys, "evaluate", "--data", tiny_set, "--subset", "HCOCO", "--method", method, "--out", rows)
+        assert code == 0
+        assert "bcmi256@32" in out  # a checkpoint is evaluated at the size it was trained at
+        assert pd.read_csv(rows)["fmse"].mean() == pytest.approx(found["test"]["bcmi256@32"]["fmse"], rel=1e-4)
+
+
+def config_of(tmp_path):
+    """(experiment's folder, config.json) of the only trained run."""
+    (checkpoint,) = (tmp_path / "results/smoke-tiny/runs").rglob("checkpoint.pt")
+    return checkpoint.parent, json.loads((checkpoint.parent / "config.json").read_text())
+
+
+def test_a_changed_run_does_not_pass_for_the_declared_one(capsys, tiny_set, tmp_path):
+    code, _, _ = run(capsys, "train", "unet", "--data", tiny_set, *SMOKE, "--set", "options.width=4")
+    assert code == 0
+    folder, config = config_of(tmp_path)
+    assert config["options"]["width"] == 4
+    assert folder.parent.name != "unet"  # tables and claims read runs/unet as the U-Net of the profile
+
+
+def test_an_overridden_seed_is_the_seed(capsys, tiny_set, tmp_path):
+    code, _, _ = run(capsys, "train", "unet", "--data", tiny_set, *SMOKE, "--set", "seed=3")
+    assert code == 0
+    folder, config = config_of(tmp_path)
+    assert (folder.name, config["seed"]) == ("seed3", 3)
+
+
+def test_an_overridden_size_is_the_size_it_trains_at(capsys, tiny_set, tmp_path):
+    code, _, _ = run(capsys, "train", "unet", "--data", tiny_set, *SMOKE, "--set", "size=16")
+    assert code == 0
+    folder, config = config_of(tmp_path)
+    assert config["size"] == 16
+    assert set(pd.read_csv(folder / "per_image.csv")["protocol"]) == {"bcmi256@16", "s2am_t4@16"}
+
+
+def test_an_overridden_subset_is_the_subset_it_trains_on(capsys, tiny_set, tmp_path):
+    code, _, _ = run(capsys, "train", "unet", "--data", tiny_set, *SMOKE, "--set", "subset='HFlickr'")
+    assert code == 0
+    folder, config = config_of(tmp_path)
+    assert config["subset"] == "HFlickr"
+    assert set(pd.read_csv(folder / "per_image.csv")["subset"]) == {"HFlickr"}
+
+
+@pytest.mark.parametrize("changes", [("steps=1",), ("steps=3", "epochs=5")])
+def test_fewer_steps_than_epochs_still_make_numbers(capsys, tiny_set, tmp_path, changes):
+    words = [word for change in changes for word in ("--set", change)]
+    code, _, err = run(capsys, "train", "unet", "--data", tiny_set, *SMOKE, *words)
+    if code == 2:  # to refuse it is as good
+        assert err.count("\n") == 1
+        return
+    folder, _ = config_of(tmp_path)
+    found = json.loads((folder / "metrics.json").read_text())
+    assert all(np.isfinite(epoch["fmse"]) for epoch in found["validation"].values())
+
+
+def test_plan(capsys, tiny_set, tmp_path):
+    code, out, err = run(capsys, "plan", *SMOKE, "--data", tiny_set)
+    assert (code, err) == (0, "")
+    for name in ("unet", "s2am", "s2am_s2ad"):
+        assert name in out
+    assert not (tmp_path / "results").exists()
