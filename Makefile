@@ -1,7 +1,8 @@
 # harmony-companion. `make help` lists the targets.
 PROFILE ?= quick
 DATA ?= embedded
-NAME := $(PROFILE)$(if $(filter-out embedded,$(DATA)),-$(DATA))
+NAME := $(PROFILE)$(if $(filter-out embedded,$(DATA)),-$(notdir $(patsubst %/,%,$(DATA))))
+GIVEN := $(if $(wildcard $(DATA)/.),$(abspath $(DATA)),$(DATA))
 BUILD := build/$(NAME)
 RESULTS := results/$(NAME)
 VENV ?= .venv
@@ -42,7 +43,7 @@ reproduce: $(TABLES)  ## run the notebooks end to end: every table and figure in
 # no target. The copy under results/ is for readers.
 $(BUILD)/%.ipynb: notebooks/%.ipynb $(SOURCES) | $(VENV)/.ready
 	@mkdir -p $(BUILD) $(RESULTS)/executed
-	$(RUN) -m papermill -k python3 --no-progress-bar --cwd notebooks -p PROFILE $(PROFILE) -p DATA $(DATA) $< $(BUILD)/$*.part.ipynb
+	$(RUN) -m papermill -k python3 --no-progress-bar --cwd notebooks -p PROFILE $(PROFILE) -p DATA '$(GIVEN)' $< $(BUILD)/$*.part.ipynb
 	@$(RUN) -m harmonylib.scrub $(BUILD)/$*.part.ipynb $(RESULTS)/executed/$*.ipynb
 	@mv $(BUILD)/$*.part.ipynb $@
 

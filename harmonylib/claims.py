@@ -152,8 +152,14 @@ def softens(evidence: Evidence) -> Outcome:
 
 
 def stable(evidence: Evidence) -> Outcome:
-    """Every seed at batch 2 ends with a finite loss, and below where it stood after its first epoch."""
-    ends = [[run.metrics["validation"][e]["fmse"] for e in ("1", "2")] for run in evidence.of("s2am_batch2")]
+    """Every seed at batch 2 ends with a finite loss, and below where it stood after its first epoch.
+
+    Profiles that train at batch 2 anyway have no run of their own for it.
+    """
+    runs = evidence.of("s2am_batch2" if evidence.has("s2am_batch2") else "s2am")
+    if runs[0].config["batch_size"] != 2:
+        return Outcome(NOT_RUN, CANNOT_TELL)
+    ends = [[run.metrics["validation"][e]["fmse"] for e in ("1", "2")] for run in runs]
     ratios = np.array([last / first for first, last in ends])
     good = np.isfinite(ratios) & (ratios < 1)
     ours = f"validation fMSE, epoch 2 / epoch 1: {', '.join(f'{r:.3f}' for r in ratios)}"
@@ -236,7 +242,7 @@ CLAIMS = (
     Claim("memory_place16", "The same with the attention at the bottleneck, 16 x 16, where the text puts it", "2.4, 3.5.1", "derived",
           (), "CUDA out of memory at 16", "naive attention, float32, 256 px: holds for 1, 4 and 8 heads", fits(16)),
     Claim("batch2_stable", "Training at batch 2 is stable", "3.7.2, 5.1.1", "paper",
-          ("s2am_batch2",), "24.8 % lower loss in epoch 2", "every seed finite and better after epoch 2 than after epoch 1", stable),
+          ("s2am",), "24.8 % lower loss in epoch 2", "every seed finite and better after epoch 2 than after epoch 1", stable),
     Claim("test_near_validation", "The test score tracks the validation score closely", "4.3.2", "paper",
           ("s2am",), "0.1304 against 0.1327 (ratio 0.983)", EQUIVALENCE, near_validation),
     Claim("conservative", "Under extreme changes the model is conservative: it stays closer to the input", "4.4.2", "paper",

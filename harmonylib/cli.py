@@ -78,7 +78,7 @@ def _parser() -> Parser:
     command.add_argument("--protocol", default="bcmi256")
     command.add_argument("--json", action="store_true", help="one JSON object instead of lines")
 
-    command = _add(commands, "plan", _plan, "what a profile would run: steps, pictures, predicted memory")
+    command = _add(commands, "plan", _plan, "what a profile would run, how long and how much memory it takes here")
     _profile_and_data(command)
 
     command = _add(
@@ -180,11 +180,10 @@ def _score(options) -> None:
 
 
 def _plan(options) -> None:
-    from harmonylib import experiments
+    from harmonylib import plan
     from harmonylib.study import open_study
 
-    study = open_study(options.profile, options.data)
-    print(experiments.table(study.profile, study.data, len(study.listed.train)).to_string(index=False))
+    plan.show(open_study(options.profile, options.data))
 
 
 def _report(options) -> None:

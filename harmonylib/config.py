@@ -133,8 +133,11 @@ class Profile:
         original = experiment.model in ("s2am_s2asc", "s2am_s2ad")
         if self.width:
             options["width"] = self.width // 2 if original else self.width
-        if original and self.size:  # the published U-Net halves 256 px eight times, down to 1 px
+        if original and self.size:
+            # The published U-Net halves 256 px eight times, down to 1 px. It has no skip at full resolution and learns
+            # more slowly: half as wide, it gets more and larger steps in the same time (chosen on validation).
             options["depth"] = min(8, self.size.bit_length() - 1)
+            changes |= {"steps": self.steps * 8 // 5, "learning_rate": 2 * self.learning_rate}
         return replace(experiment, options=options, **changes)
 
 

@@ -30,9 +30,9 @@ STUDY = (
     replace(S2AM, name="s2am_leaky", split="composite"),
     # section 3.7.2: a batch of 2 is stable
     replace(S2AM, name="s2am_batch2", batch_size=2),
-    # the module as Cun and Pun published it, on their U-Net
-    Experiment("s2am_s2asc", "s2am_s2asc", loss="mse"),
-    Experiment("s2am_s2ad", "s2am_s2ad", loss="mse"),
+    # the module as Cun and Pun published it, on their U-Net, with their learning rate and batch
+    Experiment("s2am_s2asc", "s2am_s2asc", loss="mse", learning_rate=1e-3, batch_size=8),
+    Experiment("s2am_s2ad", "s2am_s2ad", loss="mse", learning_rate=1e-3, batch_size=8),
 )
 HEADLINE = ("unet", "s2am")
 EXPERIMENTS = {experiment.name: experiment for experiment in STUDY}
@@ -59,8 +59,8 @@ def resolve(experiment: Experiment, profile: Profile, data: str) -> Experiment:
     HCOCO is a quarter of the embedded set, too little to train on: there every subset is used.
     """
     resized = profile.apply(experiment)
-    if experiment.name == "s2am_batch2" and profile.steps:  # what changes is the batch, not the number of pictures seen
-        resized = replace(resized, batch_size=2)
+    if experiment.name == "s2am_batch2":  # the batch is its subject, so no profile changes it
+        resized = replace(resized, batch_size=experiment.batch_size)
     return replace(resized, subset="all") if data == "embedded" else resized
 
 

@@ -23,7 +23,7 @@ from harmonylib.paths import ROOT, shown
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "pillow", "scikit-image", "accelerate", "matplotlib")
 TRAINING_SOURCE = (
     "models/*.py",
-    "data/*.py",
+    "data/**/*.py",
     "losses.py",
     "training.py",
     "evaluation.py",

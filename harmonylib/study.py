@@ -18,7 +18,7 @@ from harmonylib.data import layout
 from harmonylib.data.cache import Cache, prepare
 from harmonylib.data.dataset import HarmonyDataset
 from harmonylib.data.layout import Entry
-from harmonylib.data.locate import auto, locate
+from harmonylib.data.locate import locate, name_of
 from harmonylib.errors import HarmonyError
 from harmonylib.paths import results_dir, shown
 from harmonylib.records import Record
@@ -193,12 +193,17 @@ class Study:
 
 def open_study(profile: str = "auto", data: str = "auto", say: Callable = print) -> Study:
     """Resolve profile and data (``auto``: the best at hand), make the embedded set if needed, say what was chosen."""
-    name = auto() if data == "auto" else data
-    chosen = config.profile(profile, name)
-    name, root = locate(name, chosen.scenes, say)
+    chosen = config.profile(profile, name_of(data))
+    name, root = locate(data, chosen.scenes, say)
     study = Study(chosen, name, root, results_dir(chosen.name, name), say)
     say(f"profile {chosen.name} ({chosen.purpose}; {chosen.time}) on {name}; results in {shown(study.results)}")
     return study
+
+
+def results_of(profile: str = "auto", data: str = "auto") -> Path:
+    """The results folder of a study, without opening its data."""
+    name = name_of(data)
+    return results_dir(config.profile(profile, name).name, name)
 
 
 def method_from(name: str) -> tuple[evaluation.Method, int | None]:

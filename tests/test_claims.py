@@ -5,6 +5,7 @@ before it is judged.
 """
 
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -16,8 +17,8 @@ from harmonylib.config import PROFILES
 from harmonylib.evidence import Evidence
 from harmonylib.statistics import CANNOT_TELL, DOES_NOT_HOLD, HOLDS
 
-PROFILE = PROFILES["smoke"]
-SCENES, PHOTOGRAPHS = 24, 3  # in the test split; two composites each
+PROFILE = PROFILES["quick"]
+SCENES, PHOTOGRAPHS = 60, 3  # in the test split; two composites each
 BASELINES = {"identity": 1.0, "identity_leaky": 1.0, "constant_shift": 0.9, "histogram": 2.0, "reinhard": 1.2}
 SHARE_OF_NOTHING = {
     "unet": 0.60, "s2am": 0.50, "unet_eq7": 0.62, "s2am_mse": 0.52, "s2am_place16": 0.55,
@@ -49,7 +50,7 @@ JUDGED = {
 
 def pictures(split: str) -> pd.DataFrame:
     """Names, groups, kinds and difficulties of a split, the same for every run."""
-    names = [f"{'c'}scene{split}{i:02d}_1_{k}" for i in range(SCENES) for k in (1, 2)]
+    names = [f"cscene{split}{i:02d}_1_{k}" for i in range(SCENES) for k in (1, 2)]
     names += [f"f{split}{i}_1_{k}" for i in range(PHOTOGRAPHS) for k in (1, 2)]
     table = pd.DataFrame({"split": split, "name": names})
     table["subset"] = np.where(table["name"].str.startswith("c"), "HCOCO", "HFlickr")
@@ -170,15 +171,15 @@ def test_no_difference_cannot_be_told(tmp_path):
 
 
 def test_seeds_that_disagree_cannot_be_told(tmp_path):
-    evidence = write_study(tmp_path / "r")
-    other = per_image(0.9, 1, TRUE)  # the second S2AM is far above the U-Net, the first far below
-    write_study(tmp_path / "s", SHARE_OF_NOTHING | {"s2am": 0.05})
-    record = Evidence(tmp_path / "s").of("s2am")[1]
+    """The first S2AM is so far below the U-Net that the mean is below it too; the second one is above."""
+    record = write_study(tmp_path / "r", SHARE_OF_NOTHING | {"s2am": 0.05}).of("s2am")[1]
     rows = record.per_image
     test = (rows["split"] == "test") & (rows["protocol"] == "bcmi256@32")
-    records.write(record.folder, record.config, record.metrics, pd.concat([rows[~test], other]), record.log, record.env)
-    assert verdicts(evidence)["s2am_below_unet"] == HOLDS
-    assert verdicts(Evidence(tmp_path / "s"))["s2am_below_unet"] == CANNOT_TELL
+    changed = pd.concat([rows[~test], per_image(0.9, 1, TRUE)])
+    records.write(record.folder, record.config, record.metrics, changed, record.log, record.env)
+    evidence = Evidence(tmp_path / "r")
+    assert evidence.difference("s2am", "unet").side == -1
+    assert verdicts(evidence)["s2am_below_unet"] == CANNOT_TELL
 
 
 def test_one_seed_decides_nothing_about_networks(tmp_path):
@@ -188,7 +189,7 @@ def test_one_seed_decides_nothing_about_networks(tmp_path):
 
 
 def test_few_photographs_decide_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("test_claims.SCENES" if __name__ == "test_claims" else f"{__name__}.SCENES", 10)
+    monkeypatch.setattr(sys.modules[__name__], "SCENES", 10)
     found = verdicts(write_study(tmp_path / "r"))
     assert {claim for claim, verdict in found.items() if verdict != CANNOT_TELL} == {"batch2_stable"}
 
@@ -203,7 +204,15 @@ def test_missing_runs_decide_nothing(tmp_path):
     assert judged.loc["unet_plateaus", "verdict"] == HOLDS
 
 
-def test_verdicts_rest_on_scenes_where_there_are_any(study, tmp_path):
+def test_batch_2_is_judged_where_s2am_itself_has_it(tmp_path):
+    """As published (profiles t4 and paper) there is no other run at batch 2 than S2AM's own."""
+    evidence = write_study(tmp_path / "r", leave_out=("s2am_batch2",))
+    for record in evidence.of("s2am"):
+        records.write_json(record.folder / "config.json", record.config | {"batch_size": 2})
+    assert verdicts(Evidence(tmp_path / "r"))["batch2_stable"] == HOLDS
+
+
+def test_verdicts_rest_on_scenes_where_there_are_any(study):
     assert study.kinds == ["scene", "photo"]
     assert set(study.per_image("unet")["kind"]) == {"scene"}
     assert len(study.per_image("unet", kind="any")) == 2 * (SCENES + PHOTOGRAPHS)
@@ -270,42 +279,55 @@ def test_the_tables_show_what_was_constructed(study):
     assert set(tables.runs(study)["run"]) == {*BASELINES, *(p.experiment.name for p in experiments.plan(PROFILE))}
 
 
-def test_the_report(tmp_path):
-    evidence = write_study(tmp_path / "study")
-    memory_lab().to_csv(evidence.results / "runs/memory_lab.csv", index=False)
-    for path in report.write_all(evidence.results):
-        assert path.exists()
-    manifest = json.loads((evidence.results / "manifest.json").read_text())
+@pytest.fixture(scope="module")
+def reported(study):
+    """The results folder, with everything written into it, and what was written."""
+    return study.results, report.write_all(study.results)
+
+
+def test_the_report_writes_everything(reported):
+    results, written = reported
+    assert all(path.exists() for path in written)
+    manifest = json.loads((results / "manifest.json").read_text())
     assert manifest["tables"].keys() == tables.ALL.keys()
     assert manifest["figures"].keys() == report.FIGURES.keys()
     for kind, end in (("tables", "csv"), ("figures", "png")):
         for name, made in manifest[kind].items():
-            assert (evidence.results / kind / f"{name}.{end}").is_file()
-            assert all((evidence.results / run / "metrics.json").is_file() for run in made["runs"])
+            assert (results / kind / f"{name}.{end}").is_file()
+            assert all((results / run / "metrics.json").is_file() for run in made["runs"])
     assert {"runs/unet/seed0", "runs/unet/seed1"} <= set(manifest["tables"]["s2am_t4_table1"]["runs"])
-    page = (evidence.results / "report.html").read_text(encoding="utf-8")
-    assert str(tmp_path) not in page
+
+
+def test_the_page(reported):
+    results, _ = reported
+    page = (results / "report.html").read_text(encoding="utf-8")
+    assert str(results.parent) not in page
     assert page.count("<img ") == len(report.FIGURES)
     assert "http://" not in page and "https://" not in page  # it opens offline
-    judged = pd.read_csv(evidence.results / "claims.csv")
+    judged = pd.read_csv(results / "claims.csv")
     assert page.count("class='verdict'") == len(judged) + 3  # one a claim, and the three counts
     assert set(judged["verdict"]) <= {HOLDS, DOES_NOT_HOLD, CANNOT_TELL}
 
 
-def test_the_report_again_is_the_same(study):
-    report.write_all(study.results)
-    folders = [study.results / name for name in ("tables", "figures")]
-    files = [*(p for f in folders for p in f.iterdir()), *(study.results / n for n in ("claims.csv", "manifest.json", "report.html"))]
+def test_the_report_again_is_the_same(reported):
+    results, written = reported
+    files = [p for path in written for p in (path.iterdir() if path.is_dir() else [path])]
     before = {path: path.read_bytes() for path in files}
-    report.write_all(study.results)
+    report.write_all(results)
     assert {path: path.read_bytes() for path in files} == before
 
 
-def test_the_report_command(tmp_path, tiny_set, capsys):
+@pytest.fixture
+def one_figure(monkeypatch):
+    """Figures take seconds; one is enough to see that they are made."""
+    monkeypatch.setattr(report, "FIGURES", {"s2am_t4_methods": report.FIGURES["s2am_t4_methods"]})
+
+
+def test_the_report_command(tmp_path, tiny_set, capsys, one_figure):
     write_study(tmp_path / "results/smoke-tiny")
     assert cli.main(["report", "--profile", "smoke", "--data", str(tiny_set)]) == 0
     assert str(tmp_path / "results/smoke-tiny/report.html") in capsys.readouterr().out
-    assert (tmp_path / "results/smoke-tiny/report.html").is_file()
+    assert (tmp_path / "results/smoke-tiny/figures/s2am_t4_methods.png").is_file()
 
 
 def test_the_report_of_what_is_at_hand(tmp_path):

@@ -121,3 +121,14 @@ def test_links_lead_to_notebooks_that_are_there(path):
     text = "".join(source(cell) for cell in read(path)["cells"] if cell["cell_type"] == "markdown")
     for target in re.findall(r"\]\(([^)#]+\.ipynb)\)", text):
         assert (path.parent / target).is_file(), target
+
+
+def test_a_folder_may_be_the_data(path, tiny_set, monkeypatch, tmp_path, capsys):
+    """Whatever notebook is run on it, its records go to, and are read from, the same place."""
+    monkeypatch.chdir(path.parent)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    names = {"PROFILE": "smoke", "DATA": str(tiny_set)}
+    for cell in code_cells(path)[1:3]:
+        exec(compile(source(cell).replace(CLONE, "pass"), path.name, "exec"), names)
+    opened = names.get("study") or names["evidence"]
+    assert opened.results == tmp_path / "results" / "smoke-tiny"

@@ -25,6 +25,12 @@ def auto() -> str:
     return next(name for name in LADDER if name == "embedded" or find(name))
 
 
+def name_of(data: str) -> str:
+    """The name that results carry: a rung of the ladder, or the last part of a folder's path."""
+    name = auto() if data == "auto" else data
+    return name if name in LADDER else Path(name).expanduser().resolve().name
+
+
 def locate(data: str, scene_count: int = embedded.SCENES, say=print) -> tuple[str, Path]:
     """(name, folder) of a set: ``auto``, a rung of the ladder, or a path to a folder in iHarmony4's layout.
 
@@ -45,4 +51,4 @@ def locate(data: str, scene_count: int = embedded.SCENES, say=print) -> tuple[st
         raise HarmonyError(
             f"{data}: neither one of {', '.join(LADDER)} nor a folder; give a set's name or its top folder"
         )
-    return root.resolve().name, root
+    return name_of(data), root
