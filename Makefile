@@ -13,6 +13,7 @@ TABLES := $(BUILD)/06_tables_figures.ipynb
 
 # Pinned threads make two runs on one machine agree to the last bit; on a larger machine set OMP_NUM_THREADS higher.
 export OMP_NUM_THREADS ?= 2
+export OMP_WAIT_POLICY ?= PASSIVE
 export TQDM_DISABLE := 1
 export PYTHONHASHSEED := 0
 export PYDEVD_DISABLE_FILE_VALIDATION := 1

@@ -26,14 +26,13 @@ def show(study: Study) -> None:
         steps = total_steps(experiment, len(study.split(experiment.split).train))
         peak = memory.training_peak(experiment.model, experiment.options, experiment.batch_size, experiment.size)
         minutes = seeds * steps * seconds_per_step(experiment) / 60
-        rows.append(
-            (experiment.name, seeds, steps, experiment.batch_size, experiment.size, minutes, peak["total_peak"] / 2**30)
-        )
+        gib = peak["total_peak"] / 2**30
+        gib = peak["total_peak"] / 2**30
+        rows.append((experiment.name, seeds, steps, experiment.batch_size, experiment.size, minutes, gib))
     table = pd.DataFrame(rows, columns=["run", "seeds", "steps", "batch", "px", "minutes", "GiB"])
     print(table.to_string(index=False, float_format="%.2f"))
-    print(
-        f"training {table['minutes'].sum():.1f} min in all on {_device()}; the largest step needs {table['GiB'].max():.2f} GiB"
-    )
+    total, largest = table["minutes"].sum(), table["GiB"].max()
+    print(f"training {total:.1f} min in all on {_device()}; the largest step needs {largest:.2f} GiB")
 
 
 def seconds_per_step(experiment: Experiment) -> float:

@@ -1,6 +1,5 @@
 """A study: one profile on one data set. It finds the data, trains what is declared, and writes the run records."""
 
-import json
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -9,16 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image
 
-from harmonylib import config, evaluation, experiments, metrics, models, records, training
+from harmonylib import config, evaluation, experiments, metrics, models, records, training, workers
 from harmonylib.checkpoints import seed_everything
 from harmonylib.config import Experiment, Profile
 from harmonylib.data import layout
 from harmonylib.data.cache import Cache, prepare
 from harmonylib.data.dataset import HarmonyDataset
 from harmonylib.data.layout import Entry
-from harmonylib.data.locate import locate, name_of
+from harmonylib.data.locate import LADDER, locate, name_of
 from harmonylib.errors import HarmonyError
 from harmonylib.paths import results_dir, shown
 from harmonylib.records import Record
@@ -75,24 +75,30 @@ class Study:
         return Split(train, val, test)
 
     def run_all(self, names: Iterable[str] | None = None) -> None:
-        """Train every planned run (or those named), first seeds first."""
+        """Train every planned run, or those named; several at once where the profile's networks are small."""
+        wanted = None if names is None else set(names)
         planned = [
-            p for p in experiments.plan(self.profile, self.data) if names is None or p.experiment.name in set(names)
+            p for p in experiments.plan(self.profile, self.data) if wanted is None or p.experiment.name in wanted
         ]
-        for plan in planned:
-            for seed in plan.seeds:
-                self.run(plan.experiment, seed)
+        runs = [replace(p.experiment, seed=seed) for p in planned for seed in p.seeds]
+        processes = min(torch.get_num_threads(), workers.MOST)
+        if not self.profile.parallel or processes == 1 or torch.cuda.is_available():
+            for experiment in runs:
+                self.run(experiment)
+            return
+        jobs = [f"{e.name}:{e.seed}" for e in runs if self._finished(e) is None]
+        if jobs:
+            data = self.data if self.data in LADDER else str(self.root)
+            workers.run(self.profile.name, data, jobs, processes, self.say)
 
     def run(self, experiment: Experiment, seed: int | None = None) -> Record:
         """Train and evaluate one run, or open its record if nothing it depends on has changed."""
         experiment = experiment if seed is None else replace(experiment, seed=seed)
-        folder = self.results / "runs" / experiment.name / f"seed{experiment.seed}"
+        kept = self._finished(experiment)
+        if kept is not None:
+            return kept
+        folder, key = self._folder(experiment), records.run_key(experiment, self.cache.data_hash)
         checkpoint = folder / "checkpoint.pt"
-        key = records.run_key(experiment, self.cache.data_hash)
-        reused = self._reusable(folder, key, experiment)
-        if reused is not None:
-            return reused
-
         split = self.split(experiment.split)
         train = layout.take_share(split.train, experiment.share)
         trained = training.finished(checkpoint, key) or training.train(
@@ -112,7 +118,7 @@ class Study:
         test = [evaluation.evaluate(method, split.test, p, experiment.size) for p in PROTOCOLS]
         per_image = pd.concat([_tagged(rows, "test") for rows in test] + [_tagged(trained.validation, "val")])
         summary = _summary(test) | {
-            "before_training": {"test": _means(before), "val": _means(_at_epoch(trained.validation, 0))},
+            "before_training": {"test": _means(before)},
             "validation": {str(e): _means(_at_epoch(trained.validation, e)) for e in range(1, experiment.epochs + 1)},
             "train_loss": {str(int(r.epoch)): float(f"{r.train_loss:.6g}") for r in _epoch_ends(trained.log)},
             "parameters": sum(p.numel() for p in trained.model.parameters()),
@@ -173,12 +179,15 @@ class Study:
                 levels = picture.clamp(0, 255).round().byte().permute(1, 2, 0).cpu().numpy()
                 Image.fromarray(levels).save(target / f"{item['name']}{suffix}.png")
 
-    def _reusable(self, folder: Path, key: str, experiment: Experiment) -> Record | None:
-        """A record counts only beside this machine's own checkpoint, and only with the same key."""
-        label = f"{experiment.name}, seed {experiment.seed}"
+    def _folder(self, experiment: Experiment) -> Path:
+        return self.results / "runs" / experiment.name / f"seed{experiment.seed}"
+
+    def _finished(self, experiment: Experiment) -> Record | None:
+        """The record of a run that need not be made again: beside this machine's own checkpoint, with the same key."""
+        folder, label = self._folder(experiment), f"{experiment.name}, seed {experiment.seed}"
         if not (folder / "checkpoint.pt").is_file() or not (folder / "metrics.json").is_file():
             return None
-        if json.loads((folder / "metrics.json").read_text()).get("key") == key:
+        if Record(folder).metrics.get("key") == records.run_key(experiment, self.cache.data_hash):
             self.say(f"{label}: finished before with the same configuration, data and source; kept")
             return Record(folder)
         self.say(f"{label}: there is a record, but configuration, data or source has changed since; training again")

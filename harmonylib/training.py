@@ -31,7 +31,7 @@ CURVE_IMAGES = 96  # of the validation split, for the points between the ends of
 
 @dataclass
 class Trained:
-    """What a run leaves behind. `validation`: per-image rows at the end of every epoch (column epoch, 0: untrained)."""
+    """What a run leaves behind. `validation`: per-image rows at the end of every epoch (column epoch)."""
 
     model: torch.nn.Module
     log: pd.DataFrame  # step, epoch, seen, train_loss, val_fmse (bcmi256 at the run's size, 0-255 scale)
@@ -112,7 +112,7 @@ def train(
     if run.resume():
         say(f"{run.label}: resumed at step {run.state['step']} of {run.steps}")
     else:
-        run.validate(val_rows, epoch=0)
+        run.validate(run.few, epoch=None)
     watched = sys.stderr.isatty()  # a person sees a bar that moves; files and executed notebooks get plain lines
     clock = started, first = time.perf_counter(), run.state["step"]
     kept = started

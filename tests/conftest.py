@@ -18,7 +18,7 @@ WIDTH, HEIGHT = 48, 40
 
 
 def pytest_collectstart(collector):
-    """nbval, strict: warnings on stderr name lines of other packages, and PNG bytes depend on the fonts of a machine."""
+    """Strict nbval: warnings on stderr name lines of other packages, and PNG bytes depend on a machine's fonts."""
     if hasattr(collector, "skip_compare"):
         collector.skip_compare = (*collector.skip_compare, "stderr", "image/png")
 

@@ -38,7 +38,12 @@ def test_the_pixels_are_the_loaders(entries):
     dataset = HarmonyDataset(entries, SIZE)
     assert len(cache) == len(dataset)
     for row, item in zip(cache.index.itertuples(), dataset, strict=True):
-        assert (row.name, row.subset, row.photo, row.kind) == (item["name"], item["subset"], item["photo"], item["kind"])
+        assert (row.name, row.subset, row.photo, row.kind) == (
+            item["name"],
+            item["subset"],
+            item["photo"],
+            item["kind"],
+        )
         for key, array in (("composite", cache.composite[row.Index]), ("target", cache.real[row.real])):
             np.testing.assert_array_equal(array, (255 * item[key]).round().permute(1, 2, 0))
         np.testing.assert_array_equal(cache.mask[row.mask], item["mask"][0])

@@ -5,7 +5,8 @@ before it is judged.
 """
 
 import json
-import sys
+import shutil
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -41,16 +42,19 @@ REVERSED = SHARE_OF_NOTHING | {
     "unet": 0.50, "s2am": 0.60, "unet_eq7": 0.52, "s2am_mse": 0.62,
     "unet_share10": 0.50, "s2am_share10": 0.90, "s2am_leaky": 0.90,
 }  # fmt: skip
+ENVIRONMENT = {"profile": "quick", "data": "embedded", "git_sha": "0" * 40, "git_dirty": False, "data_hash": "d",
+               "source_hash": "s", "device": "a computer", "packages": {"torch": "2"}, "seconds": 1.0}  # fmt: skip
 JUDGED = {
     "s2am_below_unet", "s2am_below_unet_same_loss", "data_efficiency", "epoch1_below_unet", "unet_plateaus",
-    "histogram_worse_than_unet", "histogram_worse_than_nothing", "batch2_stable", "test_near_validation", "conservative",
-    "background_untouched", "softens_texture", "leak_flatters",
+    "histogram_worse_than_unet", "histogram_worse_than_nothing", "batch2_stable", "test_near_validation",
+    "conservative", "background_untouched", "softens_texture", "leak_flatters",
 }  # fmt: skip
 
 
-def pictures(split: str) -> pd.DataFrame:
+@cache
+def pictures(split: str, scenes: int) -> pd.DataFrame:
     """Names, groups, kinds and difficulties of a split, the same for every run."""
-    names = [f"cscene{split}{i:02d}_1_{k}" for i in range(SCENES) for k in (1, 2)]
+    names = [f"cscene{split}{i:02d}_1_{k}" for i in range(scenes) for k in (1, 2)]
     names += [f"f{split}{i}_1_{k}" for i in range(PHOTOGRAPHS) for k in (1, 2)]
     table = pd.DataFrame({"split": split, "name": names})
     table["subset"] = np.where(table["name"].str.startswith("c"), "HCOCO", "HFlickr")
@@ -62,8 +66,8 @@ def pictures(split: str) -> pd.DataFrame:
     return table
 
 
-def per_image(share: float, seed: int, truth: dict, split="test", epoch=None, protocol="bcmi256@32") -> pd.DataFrame:
-    rows = pictures(split)
+def per_image(share, seed, truth, split="test", epoch=None, protocol="bcmi256@32", scenes=SCENES) -> pd.DataFrame:
+    rows = pictures(split, scenes).copy()
     noise = np.exp(np.random.default_rng([seed, int(1000 * share)]).normal(0, 0.01, len(rows)))
     scale = metrics.S2AM_T4_SCALE if protocol.startswith("s2am_t4") else 1
     rows["protocol"] = protocol
@@ -76,37 +80,44 @@ def per_image(share: float, seed: int, truth: dict, split="test", epoch=None, pr
     return rows.drop(columns="difficulty")
 
 
-def write_study(results, shares=SHARE_OF_NOTHING, truth=TRUE, seeds=2, leave_out=()):
-    environment = {"profile": "smoke", "data": "embedded", "git_sha": "0" * 40, "git_dirty": False, "data_hash": "d",
-                   "source_hash": "s", "device": "a computer", "packages": {"torch": "2"}, "seconds": 1.0}  # fmt: skip
-    for name, share in BASELINES.items():
-        settings = {"name": name, "model": name, "size": 32, "split": "photo", "subset": "all"}
-        rows = [per_image(share, 0, truth, protocol=p) for p in ("bcmi256@32", "s2am_t4@32")]
-        rows += [per_image(share, 0, truth, "val")] if name == "identity" else []
-        write_run(results, name, 0, settings, {"test": {}}, rows, None, environment, leave_out)
+def write_study(results, shares=SHARE_OF_NOTHING, truth=TRUE, only=None, seeds=2, scenes=SCENES) -> Evidence:
+    """Records of every run of the study, or `only` of those named."""
+    for name, share in (BASELINES | shares).items():
+        if name in BASELINES and (only is None or name in only):
+            write_baseline(results, name, share, truth, scenes)
     for planned in experiments.plan(PROFILE, "embedded"):
         name = planned.experiment.name
-        ends = truth["epochs"].get(name, (shares[name],) * 2)
-        for seed in range(seeds):
-            rows = [per_image(shares[name], seed, truth, protocol=p) for p in ("bcmi256@32", "s2am_t4@32")]
-            rows += [per_image(v, seed, truth, "val", epoch) for epoch, v in enumerate((1.4, *ends))]
-            means = {str(e): {"fmse": rows[2 + e].query("kind == 'scene'")["fmse"].mean()} for e in (1, 2)}
-            summary = {"test": {}, "before_training": {"test": {"fmse": 1400.0}}, "validation": means,
-                       "train_loss": {"1": 0.9, "2": 0.7}, "parameters": 1234, "steps": 2,
-                       "pictures": {"train": 60, "val": 30, "test": 10}}  # fmt: skip
-            log = pd.DataFrame({"step": [0, 1, 2], "epoch": [0, 1, 2], "seen": [0, 2, 4],
-                                "train_loss": [np.nan, 0.9, 0.7], "val_fmse": [1400.0, 600.0, 500.0]})  # fmt: skip
-            config = planned.experiment.to_dict() | {"seed": seed}
-            write_run(results, name, seed, config, summary, rows, log, environment, leave_out)
+        if only is None or name in only:
+            for seed in range(seeds):
+                write_network(results, planned.experiment, seed, shares[name], truth, scenes)
     return Evidence(results)
 
 
-def write_run(results, name, seed, config, summary, rows, log, environment, leave_out):
-    if name in leave_out:
-        return
+def write_baseline(results, name, share, truth, scenes):
+    settings = {"name": name, "model": name, "size": 32, "split": "photo", "subset": "all"}
+    rows = [per_image(share, 0, truth, protocol=p, scenes=scenes) for p in ("bcmi256@32", "s2am_t4@32")]
+    rows += [per_image(share, 0, truth, "val", scenes=scenes)] if name == "identity" else []
+    write_run(results, name, 0, settings, {"test": {}}, rows, None)
+
+
+def write_network(results, experiment, seed, share, truth, scenes):
+    name = experiment.name
+    ends = truth["epochs"].get(name, (share, share))
+    rows = [per_image(share, seed, truth, protocol=p, scenes=scenes) for p in ("bcmi256@32", "s2am_t4@32")]
+    rows += [per_image(v, seed, truth, "val", epoch, scenes=scenes) for epoch, v in enumerate((1.4, *ends))]
+    means = {str(e): {"fmse": rows[2 + e].query("kind == 'scene'")["fmse"].mean()} for e in (1, 2)}
+    summary = {"test": {}, "before_training": {"test": {"fmse": 1400.0}}, "validation": means,
+               "train_loss": {"1": 0.9, "2": 0.7}, "parameters": 1234, "steps": 2,
+               "pictures": {"train": 60, "val": 30, "test": 10}}  # fmt: skip
+    log = pd.DataFrame({"step": [0, 1, 2], "epoch": [0, 1, 2], "seen": [0, 2, 4],
+                        "train_loss": [np.nan, 0.9, 0.7], "val_fmse": [1400.0, 600.0, 500.0]})  # fmt: skip
+    write_run(results, name, seed, experiment.to_dict() | {"seed": seed}, summary, rows, log)
+
+
+def write_run(results, name, seed, config, summary, rows, log):
     folder = results / "runs" / name / f"seed{seed}"
-    records.write(folder, config, summary, pd.concat(rows), log, environment)
-    (folder / "examples").mkdir()
+    records.write(folder, config, summary, pd.concat(rows), log, ENVIRONMENT)
+    (folder / "examples").mkdir(exist_ok=True)
     picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     mask = np.zeros_like(picture)
     mask[8:20, 8:20] = 255
@@ -159,57 +170,78 @@ def test_everything_the_other_way_round(tmp_path):
     assert {claim for claim, verdict in found.items() if verdict == DOES_NOT_HOLD} == against
 
 
-def test_histogram_matching_that_helps(tmp_path, monkeypatch):
-    monkeypatch.setitem(BASELINES, "histogram", 0.3)
-    found = verdicts(write_study(tmp_path / "r"))
+@pytest.fixture
+def changed(study, tmp_path):
+    """``changed(s2am=0.6)``: the study with these runs written anew; ``changed(without=[...])``: with some left out."""
+
+    def change(without=(), **shares) -> Evidence:
+        shutil.copytree(study.results / "runs", tmp_path / "changed/runs")
+        for pattern in without:
+            found = list((tmp_path / "changed/runs").glob(pattern))
+            assert found
+            for path in found:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return write_study(tmp_path / "changed", SHARE_OF_NOTHING | shares, only=set(shares))
+
+    return change
+
+
+def test_histogram_matching_that_helps(changed):
+    found = verdicts(changed(histogram=0.3))
     assert found["histogram_worse_than_unet"] == found["histogram_worse_than_nothing"] == DOES_NOT_HOLD
 
 
-def test_no_difference_cannot_be_told(tmp_path):
-    found = verdicts(write_study(tmp_path / "r", SHARE_OF_NOTHING | {"s2am": 0.6}))
-    assert found["s2am_below_unet"] == CANNOT_TELL
+def test_no_difference_cannot_be_told(changed):
+    assert verdicts(changed(s2am=0.6))["s2am_below_unet"] == CANNOT_TELL
 
 
-def test_seeds_that_disagree_cannot_be_told(tmp_path):
+def test_seeds_that_disagree_cannot_be_told(changed):
     """The first S2AM is so far below the U-Net that the mean is below it too; the second one is above."""
-    record = write_study(tmp_path / "r", SHARE_OF_NOTHING | {"s2am": 0.05}).of("s2am")[1]
+    evidence = changed(s2am=0.05)
+    record = evidence.of("s2am")[1]
     rows = record.per_image
     test = (rows["split"] == "test") & (rows["protocol"] == "bcmi256@32")
-    changed = pd.concat([rows[~test], per_image(0.9, 1, TRUE)])
-    records.write(record.folder, record.config, record.metrics, changed, record.log, record.env)
-    evidence = Evidence(tmp_path / "r")
+    records.write(
+        record.folder,
+        record.config,
+        record.metrics,
+        pd.concat([rows[~test], per_image(0.9, 1, TRUE)]),
+        record.log,
+        record.env,
+    )
+    evidence = Evidence(evidence.results)
     assert evidence.difference("s2am", "unet").side == -1
     assert verdicts(evidence)["s2am_below_unet"] == CANNOT_TELL
 
 
-def test_one_seed_decides_nothing_about_networks(tmp_path):
-    found = verdicts(write_study(tmp_path / "r", seeds=1))
+def test_one_seed_decides_nothing_about_networks(changed):
+    evidence = changed(without=["*/seed1", "memory_lab.csv"])
+    found = verdicts(evidence)
     assert {claim for claim, verdict in found.items() if verdict != CANNOT_TELL} == {"histogram_worse_than_nothing"}
-    assert "one seed" in claims.judge(Evidence(tmp_path / "r")).set_index("id")["ours"]["s2am_below_unet"]
+    assert "one seed" in claims.judge(evidence).set_index("id")["ours"]["s2am_below_unet"]
 
 
-def test_few_photographs_decide_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules[__name__], "SCENES", 10)
-    found = verdicts(write_study(tmp_path / "r"))
+def test_few_photographs_decide_nothing(tmp_path):
+    found = verdicts(write_study(tmp_path / "r", scenes=10))
     assert {claim for claim, verdict in found.items() if verdict != CANNOT_TELL} == {"batch2_stable"}
 
 
-def test_missing_runs_decide_nothing(tmp_path):
-    evidence = write_study(tmp_path / "r", leave_out=("s2am", "s2am_batch2"))
-    judged = claims.judge(evidence).set_index("id")
+def test_missing_runs_decide_nothing(changed):
+    judged = claims.judge(changed(without=["s2am", "s2am_batch2", "memory_lab.csv"])).set_index("id")
     for claim in claims.CLAIMS:
         if {"s2am", "s2am_batch2"} & set(claim.runs):
             assert tuple(judged.loc[claim.id, ["ours", "verdict"]]) == (claims.NOT_RUN, CANNOT_TELL)
-    assert judged.loc["memory_place64", "verdict"] == CANNOT_TELL  # no memory lab either
+    assert judged.loc["memory_place64", "verdict"] == CANNOT_TELL
     assert judged.loc["unet_plateaus", "verdict"] == HOLDS
 
 
-def test_batch_2_is_judged_where_s2am_itself_has_it(tmp_path):
+def test_batch_2_is_judged_where_s2am_itself_has_it(changed):
     """As published (profiles t4 and paper) there is no other run at batch 2 than S2AM's own."""
-    evidence = write_study(tmp_path / "r", leave_out=("s2am_batch2",))
+    evidence = changed(without=["s2am_batch2"])
+    assert verdicts(evidence)["batch2_stable"] == CANNOT_TELL
     for record in evidence.of("s2am"):
         records.write_json(record.folder / "config.json", record.config | {"batch_size": 2})
-    assert verdicts(Evidence(tmp_path / "r"))["batch2_stable"] == HOLDS
+    assert verdicts(Evidence(evidence.results))["batch2_stable"] == HOLDS
 
 
 def test_verdicts_rest_on_scenes_where_there_are_any(study):
@@ -309,33 +341,33 @@ def test_the_page(reported):
     assert set(judged["verdict"]) <= {HOLDS, DOES_NOT_HOLD, CANNOT_TELL}
 
 
-def test_the_report_again_is_the_same(reported):
-    results, written = reported
-    files = [p for path in written for p in (path.iterdir() if path.is_dir() else [path])]
-    before = {path: path.read_bytes() for path in files}
-    report.write_all(results)
-    assert {path: path.read_bytes() for path in files} == before
-
-
 @pytest.fixture
 def one_figure(monkeypatch):
     """Figures take seconds; one is enough to see that they are made."""
     monkeypatch.setattr(report, "FIGURES", {"s2am_t4_methods": report.FIGURES["s2am_t4_methods"]})
 
 
-def test_the_report_command(tmp_path, tiny_set, capsys, one_figure):
-    write_study(tmp_path / "results/smoke-tiny")
+def test_the_tables_again_are_the_same(reported, one_figure):
+    results, _ = reported
+    figure = results / "figures/s2am_t4_methods.png"
+    files = [*(results / "tables").iterdir(), results / "claims.csv", figure]
+    before = {path: path.read_bytes() for path in files}
+    report.write_all(results)
+    assert {path: path.read_bytes() for path in files} == before
+
+
+def test_the_report_command(changed, tmp_path, tiny_set, capsys, one_figure):
+    shutil.move(changed().results, tmp_path / "results/smoke-tiny")
     assert cli.main(["report", "--profile", "smoke", "--data", str(tiny_set)]) == 0
     assert str(tmp_path / "results/smoke-tiny/report.html") in capsys.readouterr().out
     assert (tmp_path / "results/smoke-tiny/figures/s2am_t4_methods.png").is_file()
 
 
-def test_the_report_of_what_is_at_hand(tmp_path):
+def test_the_report_of_what_is_at_hand(changed):
     """Only methods without training so far, as after notebook 02: a report all the same."""
-    networks = [planned.experiment.name for planned in experiments.plan(PROFILE)]
-    evidence = write_study(tmp_path / "r", leave_out=networks)
-    report.write_all(evidence.results)
-    assert (evidence.results / "report.html").is_file()
+    results = changed(without=[p.experiment.name for p in experiments.plan(PROFILE)]).results
+    report.write_all(results)
+    assert (results / "report.html").is_file()
 
 
 def test_no_records(tmp_path, refused):

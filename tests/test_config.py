@@ -21,10 +21,11 @@ def test_the_defaults_are_the_papers():
     ("key", "value"),
     [
         ("loss", "l1"), ("schedule", "step"), ("split", "random"), ("precision", "int8"),
-        ("learning_rate", 0.0), ("learning_rate", -1e-3), ("learning_rate", float("nan")), ("learning_rate", float("inf")),
-        ("learning_rate", "1e-3"), ("batch_size", 0), ("batch_size", 2.5), ("batch_size", True), ("epochs", 0),
-        ("size", -64), ("steps", 0), ("steps", -1), ("steps", 1.5), ("share", 0.0), ("share", 1.1),
-        ("share", float("nan")), ("foreground_weight", -1.0), ("foreground_weight", float("nan")),
+        ("learning_rate", 0.0), ("learning_rate", -1e-3), ("learning_rate", "1e-3"),
+        ("learning_rate", float("nan")), ("learning_rate", float("inf")),
+        ("batch_size", 0), ("batch_size", 2.5), ("batch_size", True), ("epochs", 0), ("size", -64),
+        ("steps", 0), ("steps", -1), ("steps", 1.5), ("share", 0.0), ("share", 1.1), ("share", float("nan")),
+        ("foreground_weight", -1.0), ("foreground_weight", float("nan")),
         ("seed", -1), ("seed", 2**32), ("options", 8), ("model", 3),
     ],
 )  # fmt: skip
@@ -82,9 +83,10 @@ def test_bad_overrides_are_refused(refused, text):
 
 def test_a_run_is_its_settings_and_not_its_name():
     assert replace(BASE, name="other").config_id == BASE.config_id
-    changes = {"model": "s2am", "loss": "eq7", "foreground_weight": 4.0, "background_weight": 2.0, "learning_rate": 1e-3,
-               "schedule": "cosine", "batch_size": 3, "epochs": 1, "steps": 9, "size": 64, "precision": "auto",
-               "subset": "all", "split": "composite", "share": 0.5, "seed": 1, "options": {"width": 8}}  # fmt: skip
+    changes = {"model": "s2am", "loss": "eq7", "foreground_weight": 4.0, "background_weight": 2.0,
+               "learning_rate": 1e-3, "schedule": "cosine", "batch_size": 3, "epochs": 1, "steps": 9,
+               "size": 64, "precision": "auto", "subset": "all", "split": "composite", "share": 0.5,
+               "seed": 1, "options": {"width": 8}}  # fmt: skip
     assert changes.keys() == BASE.to_dict().keys() - {"name"}
     ids = {replace(BASE, **{key: value}).config_id for key, value in changes.items()}
     assert len(ids | {BASE.config_id}) == len(changes) + 1
@@ -123,7 +125,12 @@ def test_declared_names_are_unique(refused):
 
 @pytest.mark.parametrize(
     ("cuda", "data", "expected"),
-    [(True, "coco-mini", "t4"), (True, "embedded", "quick"), (False, "coco-mini", "quick"), (False, "embedded", "quick")],
+    [
+        (True, "coco-mini", "t4"),
+        (True, "embedded", "quick"),
+        (False, "coco-mini", "quick"),
+        (False, "embedded", "quick"),
+    ],
 )
 def test_auto_profile(monkeypatch, cuda, data, expected):
     monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)

@@ -24,7 +24,9 @@ def cache(entries, tmp_path_factory):
         return prepare(entries, SIZE, say=lambda _: None)
 
 
-@pytest.mark.parametrize(("protocol", "size"), [("bcmi256", SIZE), ("s2am_t4", SIZE), ("idih256", SIZE), ("ht256", None), ("fullres", None)])
+@pytest.mark.parametrize(
+    ("protocol", "size"), [("bcmi256", SIZE), ("s2am_t4", SIZE), ("idih256", SIZE), ("ht256", None), ("fullres", None)]
+)
 def test_rows_of_doing_nothing_equal_the_metrics(entries, protocol, size):
     chosen = entries if size else entries[::8]
     rows = evaluation.evaluate(evaluation.baseline("identity"), chosen, protocol, size)
@@ -54,7 +56,9 @@ def test_a_network_is_scored_clamped_and_in_evaluation_mode(entries):
     model = models.build("unet", width=4).train()
     rows = evaluation.evaluate(evaluation.network(model), entries[:2], "bcmi256", SIZE)
     assert not model.training
-    composite, real, mask = metrics.read_triplet(entries[0].composite, entries[0].mask, entries[0].real, "bcmi256", SIZE)
+    composite, real, mask = metrics.read_triplet(
+        entries[0].composite, entries[0].mask, entries[0].real, "bcmi256", SIZE
+    )
     picture = torch.from_numpy(composite).permute(2, 0, 1)[None] / 255
     with torch.no_grad():
         output = 255 * model(picture, torch.from_numpy(mask).float()[None, None])[0].permute(1, 2, 0).numpy()
@@ -109,8 +113,7 @@ def diagnose(prediction, composite, mask, real):
 
 
 def test_diagnostics_of_doing_nothing(triplet):
-    composite, mask, real = triplet
-    found = diagnose(composite, *triplet)
+    found = diagnose(triplet[0], *triplet)
     assert found["recovered"] == [0, 0]
     assert found["background_mse"] == [0, 0]
     assert found["sharpness"] == pytest.approx([1, 1])  # a constant shift keeps every edge inside the mask
@@ -123,7 +126,7 @@ def test_diagnostics_of_the_target(triplet):
 
 
 def test_half_the_way_and_past_the_target(triplet):
-    composite, mask, real = triplet
+    composite, _, real = triplet
     for share in (0.5, 1.2):
         found = diagnose(composite + share * (real - composite), *triplet)
         assert found["recovered"] == pytest.approx([share, share], rel=1e-5)
@@ -136,7 +139,7 @@ def test_a_blurred_target_is_softer(triplet):
 
 
 def test_the_background_is_measured_against_the_composite(triplet):
-    composite, mask, real = triplet
+    composite, mask, _ = triplet
     found = diagnose(composite + 3 * (1 - mask), *triplet)
     assert found["background_mse"] == pytest.approx([9, 9], rel=1e-5)
     assert found["recovered"] == [0, 0]

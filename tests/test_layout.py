@@ -118,7 +118,11 @@ def test_a_composite_of_another_size_is_named(own_set, refused):
 
 def test_problems_lists_every_bad_file_once(own_set):
     assert problems(read_entries(own_set, "HCOCO", "test")) == []
-    bad = [own_set / FILES["composite"], own_set / "HCOCO/masks/cscene0001_1.png", own_set / "HCOCO/real_images/cscene0002.jpg"]
+    bad = [
+        own_set / FILES["composite"],
+        own_set / "HCOCO/masks/cscene0001_1.png",
+        own_set / "HCOCO/real_images/cscene0002.jpg",
+    ]
     for path in bad:
         truncated(path)
     found = problems(read_entries(own_set, "HCOCO", "test"))
@@ -149,7 +153,13 @@ def test_inner_folder_in_wrong_case(own_set, refused, folder):
         read_entries(own_set, "HCOCO", "test")
 
 
-CLIMBING = ["../x_1_1.jpg", "HCOCO/composite_images/../../x_1_1.jpg", "/etc/x_1_1.jpg", r"..\x_1_1.jpg", r"C:\x_1_1.jpg"]
+CLIMBING = [
+    "../x_1_1.jpg",
+    "HCOCO/composite_images/../../x_1_1.jpg",
+    "/etc/x_1_1.jpg",
+    r"..\x_1_1.jpg",
+    r"C:\x_1_1.jpg",
+]
 MALFORMED = ["c1.jpg", "c1_1.jpg", "c1_1_1.png", "c1_1_1", "HCOCO/masks/c1_1_1.jpg", "HCOCO/c1_1_1.jpg", "{}"]
 
 
@@ -312,7 +322,9 @@ def test_own_size_keeps_every_pixel_and_the_soft_mask(tiny_set):
     item = open_dataset(tiny_set, "HCOCO", "test", size=None)[0]
     for key, file in (("composite", "composite"), ("target", "real")):
         assert item[key].shape == (3, 40, 48)
-        np.testing.assert_array_equal((255 * item[key]).round().permute(1, 2, 0), np.asarray(Image.open(tiny_set / FILES[file])))
+        np.testing.assert_array_equal(
+            (255 * item[key]).round().permute(1, 2, 0), np.asarray(Image.open(tiny_set / FILES[file]))
+        )
     soft = np.asarray(Image.open(tiny_set / FILES["mask"])) / 255
     assert ((soft > 0) & (soft < 1)).any()
     np.testing.assert_allclose(item["mask"][0], soft, atol=1e-6)

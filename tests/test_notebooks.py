@@ -33,7 +33,12 @@ def parsed(cell) -> ast.Module:
 
 
 def parameters(path) -> list[str]:
-    return [target.id for node in parsed(code_cells(path)[0]).body if isinstance(node, ast.Assign) for target in node.targets]
+    return [
+        target.id
+        for node in parsed(code_cells(path)[0]).body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+    ]
 
 
 def test_kernel(path):
@@ -91,13 +96,17 @@ def test_outside_colab_the_bootstrap_finds_the_checkout(path, monkeypatch):
     monkeypatch.chdir(path.parent)
     monkeypatch.setattr(sys, "path", list(sys.path))
     names = {}
-    exec(compile(source(code_cells(path)[1]).replace(CLONE, "raise AssertionError('it cloned')"), path.name, "exec"), names)
+    exec(
+        compile(source(code_cells(path)[1]).replace(CLONE, "raise AssertionError('it cloned')"), path.name, "exec"),
+        names,
+    )
     assert names["ROOT"] == ROOT
     assert sys.path[0] == str(ROOT)
 
 
 def test_only_the_guarded_clone_is_no_python(path):
-    magics = [(i, line.strip()) for i, cell in enumerate(code_cells(path)) for line in source(cell).splitlines() if MAGIC.match(line)]
+    lines = [(i, line.strip()) for i, cell in enumerate(code_cells(path)) for line in source(cell).splitlines()]
+    magics = [(i, line) for i, line in lines if MAGIC.match(line)]
     assert magics == [(1, CLONE)]
 
 

@@ -109,7 +109,9 @@ def test_notebook_runs_of_pytest_find_the_hook_for_nbval():
 
 
 def test_no_file_holds_a_path_of_this_machine():
-    own = "|".join(re.escape(str(folder)) for folder in {ROOT, Path.home()} if len(folder.parts) > 2 or folder == Path.home())
+    own = "|".join(
+        re.escape(str(folder)) for folder in {ROOT, Path.home()} if len(folder.parts) > 2 or folder == Path.home()
+    )
     homes = r"/(?:home|Users)/[a-z][\w.-]*/"
     pattern = re.compile(rf"(?<![\w.])(?:(?:{own})(?![\w-])|{homes})")
     found = []
@@ -120,6 +122,8 @@ def test_no_file_holds_a_path_of_this_machine():
 
 
 def test_the_package_stays_thin():
-    lines = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "harmonylib").rglob("*.py")}
+    lines = {
+        path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "harmonylib").rglob("*.py")
+    }
     total = sum(lines.values())
     assert total < PACKAGE_LINES, f"{total} lines; the longest: {sorted(lines.items(), key=lambda item: -item[1])[:5]}"

@@ -159,8 +159,9 @@ def test_steps_of_a_run():
 # -------------------------------------------------------------------------------------------------- resumption
 
 
-@pytest.mark.parametrize("experiment", [UNET, S2AM], ids=["unet-eq6-cosine", "s2am-eq7-constant"])
-@pytest.mark.parametrize("step", [1, 6])
+@pytest.mark.parametrize(
+    ("experiment", "step"), [(UNET, 1), (S2AM, 6)], ids=["unet-eq6-cosine-step1", "s2am-eq7-constant-step6"]
+)
 def test_resumed_is_bit_identical(prepared, checkpoint, monkeypatch, tmp_path, experiment, step):
     whole = training.train(experiment, *prepared, tmp_path / "whole.pt", key="k", say=quiet)
     with monkeypatch.context() as patch:
@@ -203,7 +204,10 @@ def test_another_key_starts_afresh(prepared, checkpoint, monkeypatch):
 
 
 def test_the_seed_decides_the_weights(prepared, tmp_path):
-    runs = [training.train(replace(UNET, seed=s), *prepared, tmp_path / f"{i}.pt", say=quiet) for i, s in enumerate((0, 0, 1))]
+    runs = [
+        training.train(replace(UNET, seed=s), *prepared, tmp_path / f"{i}.pt", say=quiet)
+        for i, s in enumerate((0, 0, 1))
+    ]
     assert same(runs[0], runs[1])
     assert not torch.equal(runs[0].model.head.weight, runs[2].model.head.weight)
 
@@ -225,7 +229,9 @@ def test_one_batch_can_be_learned_by_heart(prepared, checkpoint, experiment):
 
 def test_a_loss_that_is_not_finite(prepared, checkpoint, monkeypatch, refused):
     calls = itertools.count(1)
-    monkeypatch.setattr(losses, "of", lambda _: lambda p, t, m: losses.mse(p, t, m) * (np.nan if next(calls) == 4 else 1))
+    monkeypatch.setattr(
+        losses, "of", lambda _: lambda p, t, m: losses.mse(p, t, m) * (np.nan if next(calls) == 4 else 1)
+    )
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
     with refused("unet, seed 0", "step 4", "not finite"):
         training.train(UNET, *prepared, checkpoint, say=quiet)
@@ -252,7 +258,9 @@ def saved(checkpoint):
     from harmonylib import models
 
     model = models.build("unet", width=4)
-    checkpoints.save(checkpoint, {"experiment": UNET.to_dict(), "model": model.state_dict(), "key": "k", "finished": True})
+    checkpoints.save(
+        checkpoint, {"experiment": UNET.to_dict(), "model": model.state_dict(), "key": "k", "finished": True}
+    )
     return checkpoint
 
 
@@ -311,7 +319,10 @@ class Code:
         return open, (self.marker, "w")
 
 
-@pytest.mark.parametrize("write", [lambda content, path: torch.save(content, path), lambda content, path: path.write_bytes(pickle.dumps(content))])
+@pytest.mark.parametrize(
+    "write",
+    [lambda content, path: torch.save(content, path), lambda content, path: path.write_bytes(pickle.dumps(content))],
+)
 def test_code_in_a_checkpoint_does_not_run(saved, tmp_path, refused, write):
     marker = tmp_path / "it ran"
     write({"experiment": UNET.to_dict(), "model": Code(marker)}, saved)
