@@ -1,7 +1,6 @@
 """Checkpoints: written whole or not at all, loaded without running code, with every random state."""
 
 import os
-import pickle
 import random
 from pathlib import Path
 
@@ -31,7 +30,7 @@ def load(path: Path) -> dict:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise HarmonyError(f"{path}: no such checkpoint; train the experiment first (notebook 03 or `train`)") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
+    except Exception:  # torch's unpickler raises whatever the damage makes of it
         raise HarmonyError(
             f"{path}: no readable checkpoint (damaged, or it holds code); delete it and train again"
         ) from None

@@ -2,12 +2,15 @@
 
 import argparse
 import json
+import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from harmonylib import __version__
 from harmonylib.config import PROFILES
 from harmonylib.errors import HarmonyError
+from harmonylib.paths import shown
 
 DATA_HELP = "auto, embedded, coco-mini, iharmony4, or a folder in iHarmony4's layout"
 
@@ -29,7 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(f"harmonylib: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
     except KeyboardInterrupt:
-        print("harmonylib: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print(
+            "harmonylib: interrupted; the same command goes on from the last checkpoint, if there is one yet",
+            file=sys.stderr,
+        )
         return 130
     return 2
 
@@ -58,7 +64,7 @@ def _parser() -> Parser:
     command = _add(commands, "train", _train, "train and evaluate one declared experiment")
     command.add_argument("experiment", metavar="EXPERIMENT")
     _profile_and_data(command)
-    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--seed", type=int)
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
 
     command = _add(commands, "evaluate", _evaluate, "score a method on a test list, one row a picture")
@@ -128,21 +134,26 @@ def _verify(options) -> int:
 
 
 def _train(options) -> None:
-    from harmonylib import experiments
+    from harmonylib import evaluation, experiments, metrics
     from harmonylib.config import override
-    from harmonylib.study import open_study
+    from harmonylib.study import PROTOCOLS, open_study
 
+    changes = options.set + ([] if options.seed is None else [f"seed={options.seed}"])
     declared = experiments.get(options.experiment)
-    override(declared, options.set)  # a wrong key should not wait for the data
+    override(declared, changes)  # a wrong key should not wait for the data
     study = open_study(options.profile, options.data)
-    experiment = override(experiments.resolve(declared, study.profile, study.data), options.set)
-    record = study.run(experiment, options.seed)
-    identity = study.run_baseline("identity", experiment.split).metrics["test"]
-    for protocol, values in record.metrics["test"].items():
-        nothing = identity[protocol]["fmse"]
-        print(
-            f"{protocol}: fMSE {values['fmse']:.4g}; doing nothing {nothing:.4g}; share {values['fmse'] / nothing:.3f}"
-        )
+    experiment = override(experiments.resolve(declared, study.profile, study.data), changes)
+    if options.set:  # tables take runs/<name> for the declared experiment: what was changed gets a name of its own
+        experiment = replace(experiment, name=f"{experiment.name}-{replace(experiment, seed=0).config_id[:6]}")
+    study = study.like(experiment)
+    record = study.run(experiment)
+    print(f"record: {shown(record.folder)}")
+    test = study.split(experiment.split).test
+    for protocol in PROTOCOLS:
+        label = metrics.caption(protocol, experiment.size)
+        nothing = evaluation.evaluate(evaluation.baseline("identity"), test, protocol, experiment.size)["fmse"].mean()
+        fmse = record.metrics["test"][label]["fmse"]
+        print(f"{label}: fMSE {fmse:.4g}; doing nothing {nothing:.4g}; share {fmse / nothing:.3f}")
 
 
 def _evaluate(options) -> None:
@@ -155,7 +166,7 @@ def _evaluate(options) -> None:
     method, own_size = method_from(options.method)
     _, root = locate(options.data)
     entries = read_entries(root, options.subset, options.split)
-    size = options.size or (own_size if rules.size else None)
+    size = (own_size if rules.size else None) if options.size is None else options.size
     rows = evaluation.evaluate(method, entries, options.protocol, size)
     nothing = evaluation.evaluate(evaluation.baseline("identity"), entries, options.protocol, size)
     rows.to_csv(options.out, index=False)
@@ -172,7 +183,8 @@ def _score(options) -> None:
     prediction, real, mask = metrics.read_triplet(options.pred, options.mask, options.real, options.protocol)
     values = metrics.score(prediction, real, mask, options.protocol)
     if options.json:
-        print(json.dumps({"protocol": options.protocol} | values))
+        finite = {name: value if math.isfinite(value) else str(value) for name, value in values.items()}
+        print(json.dumps({"protocol": options.protocol} | finite, allow_nan=False))  # "inf" and "nan" as strings
     else:
         print(f"protocol {options.protocol}")
         for name, value in values.items():

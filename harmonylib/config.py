@@ -8,6 +8,7 @@ import ast
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from dataclasses import dataclass, field, replace
 
@@ -59,10 +60,18 @@ class Experiment:
                 raise HarmonyError(
                     f"experiment {self.name}: {name}={getattr(self, name)!r}; use one of {', '.join(allowed)}"
                 )
-        positive = (self.learning_rate, self.batch_size, self.epochs, self.size, self.steps or 1)
-        if min(positive) <= 0 or not 0 < self.share <= 1 or min(self.foreground_weight, self.background_weight) < 0:
+        steps = self.epochs if self.steps is None else self.steps
+        rates = (self.learning_rate, self.share, self.foreground_weight, self.background_weight)
+        positive = (self.learning_rate, self.share, self.batch_size, self.epochs, self.size)
+        if min(positive) <= 0 or min(rates) < 0 or not all(map(math.isfinite, rates)) or self.share > 1:
             raise HarmonyError(
                 f"experiment {self.name}: rates, sizes and steps must be positive, share in (0, 1], weights >= 0"
+            )
+        if not all(isinstance(key, str) for key in self.options):
+            raise HarmonyError(f"experiment {self.name}: options={self.options!r}; the names of options are strings")
+        if steps < self.epochs or not 0 <= self.seed < 2**32:
+            raise HarmonyError(
+                f"experiment {self.name}: needs a step an epoch at least, and a seed from 0 to 2**32 - 1"
             )
 
     def to_dict(self) -> dict:
@@ -91,7 +100,7 @@ def override(experiment: Experiment, assignments: list[str]) -> Experiment:
             raise HarmonyError(f"--set {text}: write key=value")
         try:
             value = ast.literal_eval(raw)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError):
             value = raw
         if key.startswith("options."):
             key, value = "options", experiment.options | {key.removeprefix("options."): value}

@@ -3,8 +3,10 @@
 import importlib
 import shutil
 import sys
+from pathlib import Path
 
 from harmonylib.data.embedded import SCENES
+from harmonylib.data.layout import SUBSETS
 from harmonylib.data.locate import LADDER, find
 from harmonylib.paths import data_dir, shown
 
@@ -52,6 +54,9 @@ def _device() -> tuple[bool, str]:
 
 def _data(wanted: str) -> list[tuple[bool, str]]:
     found = []
+    if wanted not in (*LADDER, "auto"):
+        good = any((Path(wanted) / subset).is_dir() for subset in SUBSETS)
+        found.append((good, f"data: {wanted}" + ("" if good else f": holds none of the folders {', '.join(SUBSETS)}")))
     for name in LADDER:
         folder = find(name)
         if name == "embedded" and folder is None:

@@ -6,6 +6,7 @@ Tables, figures and claims read these and nothing else.
 
 import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
@@ -122,7 +123,14 @@ def write(
 
 def write_json(path: Path, content: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    path.write_text(json.dumps(_finite(content), indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def _finite(value):
+    """JSON has no NaN and no infinity: they become null."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def run_key(experiment: Experiment, data_hash: str) -> str:

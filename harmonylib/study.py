@@ -44,15 +44,13 @@ class Study:
     data: str
     root: Path
     results: Path
+    subset: str
+    size: int  # side in px of the pictures that are trained and evaluated on
     say: Callable = print
 
-    @property
-    def subset(self) -> str:
-        return experiments.resolve(experiments.UNET, self.profile, self.data).subset
-
-    @property
-    def size(self) -> int:
-        return self.profile.size or 256
+    def like(self, experiment: Experiment) -> "Study":
+        """The same study at an experiment's own size and subset, where it was given others than the profile's."""
+        return replace(self, subset=experiment.subset, size=experiment.size)
 
     @cached_property
     def listed(self) -> Split:
@@ -204,7 +202,8 @@ def open_study(profile: str = "auto", data: str = "auto", say: Callable = print)
     """Resolve profile and data (``auto``: the best at hand), make the embedded set if needed, say what was chosen."""
     chosen = config.profile(profile, name_of(data))
     name, root = locate(data, chosen.scenes, say)
-    study = Study(chosen, name, root, results_dir(chosen.name, name), say)
+    typical = experiments.resolve(experiments.UNET, chosen, name)
+    study = Study(chosen, name, root, results_dir(chosen.name, name), typical.subset, typical.size, say)
     say(f"profile {chosen.name} ({chosen.purpose}; {chosen.time}) on {name}; results in {shown(study.results)}")
     return study
 

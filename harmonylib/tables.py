@@ -109,7 +109,7 @@ def place(evidence: Evidence) -> pd.DataFrame:
 def split(evidence: Evidence) -> pd.DataFrame:
     """What a split by composite does to a score: one photograph may stand on both sides."""
     rows = []
-    for base in experiments.HEADLINE:
+    for base in _present(evidence, experiments.HEADLINE):
         for by, suffix in (("photograph", ""), ("composite", "_leaky")):
             name = base + suffix
             if evidence.has(name, "identity" + suffix):
@@ -123,7 +123,7 @@ def split(evidence: Evidence) -> pd.DataFrame:
 def dynamics(evidence: Evidence) -> pd.DataFrame:
     """Section 4.3: training loss and validation fMSE at the end of each epoch, printed and ours (means over seeds)."""
     rows = []
-    for name in experiments.HEADLINE:
+    for name in _present(evidence, experiments.HEADLINE):
         runs = evidence.of(name)
         for epoch in sorted(runs[0].metrics["validation"], key=int):
             printed = {

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from harmonylib import checkpoints, evaluation, losses, models
-from harmonylib.config import Experiment
+from harmonylib.config import Experiment, experiment_from
 from harmonylib.data.cache import Cache
 from harmonylib.errors import HarmonyError
 
@@ -243,15 +243,15 @@ def load_model(checkpoint: Path) -> torch.nn.Module:
     """The network of a checkpoint, in evaluation mode, on the GPU if there is one; `model.size` is the side in px that
     it was trained at."""
     saved = checkpoints.load(checkpoint)
-    experiment = saved["experiment"]
-    model = models.build(experiment["model"], **experiment["options"])
     try:
+        experiment = experiment_from(saved["experiment"])
+        model = models.build(experiment.model, **experiment.options)
         model.load_state_dict(saved["model"])
-    except RuntimeError:
+    except (RuntimeError, TypeError, AttributeError) as error:
         raise HarmonyError(
-            f"{checkpoint}: its weights do not fit {experiment['model']} as it is now; train again"
-        ) from None
-    model.size = experiment["size"]
+            f"{checkpoint}: does not fit {saved['experiment'].get('model')} as it is now; train again"
+        ) from error
+    model.size = experiment.size
     return model.to("cuda" if torch.cuda.is_available() else "cpu", memory_format=torch.channels_last).eval()
 
 

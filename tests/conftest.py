@@ -17,12 +17,6 @@ VARIANTS = 2
 WIDTH, HEIGHT = 48, 40
 
 
-def pytest_collectstart(collector):
-    """Strict nbval: warnings on stderr name lines of other packages, and PNG bytes depend on a machine's fonts."""
-    if hasattr(collector, "skip_compare"):
-        collector.skip_compare = (*collector.skip_compare, "stderr", "image/png")
-
-
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path, monkeypatch):
     """Data and results of every test go to its own folder, and no profile comes in from outside."""

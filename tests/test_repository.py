@@ -1,8 +1,11 @@
 """The repository: what is declared twice agrees, and nothing in it comes from one machine."""
 
+import ast
+import io
 import re
 import subprocess
 import sys
+import tokenize
 import tomllib
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib", "python-build": "build"}
 CONDA_ONLY = {"python", "pip", "nodejs"}
-PACKAGE_LINES = 4500
+LINES_OF_CODE = 4500  # of the package: thin enough to be read
 
 
 def locked() -> dict[str, str]:
@@ -121,9 +124,19 @@ def test_no_file_holds_a_path_of_this_machine():
     assert not found
 
 
+def lines_of_code(path: Path) -> int:
+    """Lines that hold code: no blank lines, no comments, no docstrings."""
+    source = path.read_text(encoding="utf-8")
+    documentation = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            documentation |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    layout = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return len({token.start[0] for token in tokens if token.type not in layout} - documentation)
+
+
 def test_the_package_stays_thin():
-    lines = {
-        path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "harmonylib").rglob("*.py")
-    }
+    lines = {path.name: lines_of_code(path) for path in (ROOT / "harmonylib").rglob("*.py")}
     total = sum(lines.values())
-    assert total < PACKAGE_LINES, f"{total} lines; the longest: {sorted(lines.items(), key=lambda item: -item[1])[:5]}"
+    assert total < LINES_OF_CODE, f"{total} lines; the longest: {sorted(lines.items(), key=lambda item: -item[1])[:5]}"

@@ -181,14 +181,14 @@ def test_the_log_tells_epochs_and_validation(prepared, checkpoint):
     assert trained.steps == 9
     assert trained.log["step"].is_monotonic_increasing
     ends = trained.log[trained.log["epoch"].notna()]
-    assert ends[["step", "epoch"]].to_numpy().tolist() == [[0, 0], [4, 1], [9, 2]]
+    assert ends[["step", "epoch"]].to_numpy().tolist() == [[4, 1], [9, 2]]
     assert np.isnan(trained.log["train_loss"][0])
     assert np.isfinite(trained.log["train_loss"][1:]).all()
     assert (trained.log["seen"] == trained.log["step"] * 3).all()
-    for epoch in (0, 1, 2):
+    for epoch in (1, 2):
         rows = trained.validation[trained.validation["epoch"] == epoch]
         assert len(rows) == 2
-        assert rows["fmse"].mean() == pytest.approx(ends["val_fmse"].iloc[epoch])
+        assert rows["fmse"].mean() == pytest.approx(ends["val_fmse"].iloc[epoch - 1])
 
 
 def test_another_key_starts_afresh(prepared, checkpoint, monkeypatch):

@@ -116,17 +116,17 @@ def problems(entries: list[Entry]) -> list[str]:
     """Decode every file once and say, one line each, what is wrong: unreadable, sizes that differ, an empty mask."""
     found, sizes = [], {}
     for entry in entries:
-        try:
-            for path in (entry.real, entry.mask):
-                if path not in sizes:
-                    sizes[path] = _decoded_size(path, is_mask=path == entry.mask)
-            size = _decoded_size(entry.composite)
-        except HarmonyError as error:
-            found.append(str(error))
-            continue
+        for path in (entry.composite, entry.mask, entry.real):
+            if path not in sizes:
+                try:
+                    sizes[path] = (open_mask(path) if path == entry.mask else open_rgb(path)).size
+                except HarmonyError as error:
+                    sizes[path] = None
+                    found.append(str(error))
+        expected = sizes[entry.composite]
         for path in (entry.mask, entry.real):
-            if sizes[path] != size:
-                found.append(size_mismatch(entry, path, sizes[path], size))
+            if expected and sizes[path] and sizes[path] != expected:
+                found.append(size_mismatch(entry, path, sizes[path], expected))
     return list(dict.fromkeys(found))
 
 
@@ -164,15 +164,14 @@ def _open(path: Path, mode: str) -> Image.Image:
         raise HarmonyError(f"{path}: cannot be read ({reason}); the copy is damaged, fetch the file again") from None
 
 
-def _decoded_size(path: Path, is_mask: bool = False) -> tuple[int, int]:
-    return (open_mask(path) if is_mask else open_rgb(path)).size
-
-
 def _split_of_subset(root: Path, subset: str, split: str, val_share: float) -> list[Entry]:
     if split == "test":
         return _read_list(root, subset, "test", required=True)
     train, val = _read_list(root, subset, "train", required=True), _read_list(root, subset, "val", required=False)
-    if not val:
+    if val:
+        named = {entry.group for entry in val}
+        train = [entry for entry in train if entry.group not in named]
+    else:
         train, val = hold_out(train, val_share)
     return train if split == "train" else val
 
@@ -193,26 +192,38 @@ def _read_list(root: Path, subset: str, split: str, required: bool) -> list[Entr
         raise HarmonyError(f"{path}: not a text file in UTF-8; copy the list again from the set's source") from None
     entries = []
     for number, line in enumerate(lines, 1):
-        line = line.strip()
-        if line and (path == own or line.split("/", 1)[0] == subset):
-            entries.append(_entry(root, subset, line, f"{path}, line {number}"))
+        line, where = line.strip(), f"{path}, line {number}"
+        folder = subset if path == own else line.split("/", 1)[0]
+        if line and (folder == subset or folder not in SUBSETS):
+            _check_inside(line, where)
+            if folder != subset:
+                raise HarmonyError(
+                    f"{where}: {line!r} begins with none of {', '.join(SUBSETS)}; a line is <subset>/..."
+                )
+            entries.append(_entry(root, subset, line, where))
     return entries
+
+
+def _check_inside(line: str, where: str) -> None:
+    path = PurePosixPath(line)
+    if "\\" in line or "\0" in line or ".." in path.parts or path.is_absolute():
+        raise HarmonyError(
+            f"{where}: {line!r} climbs out of the set's folder; a line holds a composite's file name only"
+        )
 
 
 def _entry(root: Path, subset: str, line: str, where: str) -> Entry:
     """One line of a list: a bare composite name, or subset/composite_images/name."""
-    parts = PurePosixPath(line).parts
-    if "\\" in line or "\0" in line or ".." in parts or PurePosixPath(line).is_absolute():
-        raise HarmonyError(
-            f"{where}: {line!r} climbs out of the set's folder; a line holds a composite's file name only"
-        )
-    stem = PurePosixPath(line).stem
+    parts, stem = PurePosixPath(line).parts, PurePosixPath(line).stem
     well_formed = len(parts) == 1 or parts[:-1] == (subset, "composite_images")
     if not well_formed or PurePosixPath(line).suffix != ".jpg" or stem.count("_") < 2:
         raise HarmonyError(f"{where}: {line!r} is no composite name; expected <photo>_<object>_<variant>.jpg")
     entry = Entry(root, subset, stem)
-    if not entry.composite.resolve().is_relative_to(root.resolve()):
-        raise HarmonyError(f"{where}: {line!r} leads out of the set's folder through a link; keep the files inside it")
+    for path in (entry.composite, entry.mask, entry.real):
+        if not path.resolve().is_relative_to(root.resolve()):
+            raise HarmonyError(
+                f"{where}: {path} leads out of the set's folder through a link; keep the files inside it"
+            )
     return entry
 
 
