@@ -148,6 +148,8 @@ def _train(options) -> None:
     study = study.like(experiment)
     record = study.run(experiment)
     print(f"record: {shown(record.folder)}")
+    if not options.set:
+        study.run_baseline("identity", experiment.split)
     test = study.split(experiment.split).test
     for protocol in PROTOCOLS:
         label = metrics.caption(protocol, experiment.size)

@@ -203,7 +203,8 @@ def methods(evidence: Evidence) -> Figure:
     ticks = [0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4]
     axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axis.minorticks_off()
-    axis.legend(loc="lower right")
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(loc="lower right")
     return figure
 
 

@@ -64,13 +64,15 @@ class Study:
         return prepare(parts.train + parts.val + parts.test, self.size, say=self.say)
 
     def split(self, by: str) -> Split:
-        """``photo``: the lists. ``composite``: all composites divided 60/30/10 at random, as S2AM-T4 did it."""
-        if by == "photo":
-            return self.listed
-        pool = self.listed.train + self.listed.val + self.listed.test
-        rest, test = layout.hold_out(pool, 0.1, by="name", salt="composite")
-        train, val = layout.hold_out(rest, VAL_SHARE, by="name", salt="composite")
-        return Split(train, val, test)
+        """``photo``: the lists. ``composite``: all composites divided 60/30/10 at random, as S2AM-T4 did it.
+
+        Of the validation part, as many as the profile looks at.
+        """
+        train, val, test = self.listed.train, self.listed.val, self.listed.test
+        if by == "composite":
+            rest, test = layout.hold_out(train + val + test, 0.1, by="name", salt="composite")
+            train, val = layout.hold_out(rest, VAL_SHARE, by="name", salt="composite")
+        return Split(train, _spread(val, self.profile.val_images), test)
 
     def run_all(self, names: Iterable[str] | None = None) -> None:
         """Train every planned run, or those named; several at once where the profile's networks are small."""
@@ -122,7 +124,6 @@ class Study:
             "parameters": sum(p.numel() for p in trained.model.parameters()),
             "steps": trained.steps,
             "pictures": {"train": len(train), "val": len(split.val), "test": len(split.test)},
-            "finite": True,
             "key": key,
         }
         environment = self._environment(trained)
@@ -254,5 +255,8 @@ def _summary(test: list[pd.DataFrame]) -> dict:
     return {"test": {rows["protocol"].iloc[0]: _means(rows) for rows in test}}
 
 
-def _spread(items: list, count: int) -> list:
+def _spread(items: list, count: int | None) -> list:
+    """`count` of the items, evenly spread over the list; all of them for None."""
+    if count is None or count >= len(items):
+        return items
     return [items[i] for i in np.linspace(0, len(items) - 1, min(count, len(items))).astype(int)]

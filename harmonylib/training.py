@@ -140,7 +140,7 @@ class Run:
         self.device = self.accelerator.device
         checkpoints.seed_everything(experiment.seed)
         model = models.build(experiment.model, **experiment.options).to(memory_format=torch.channels_last)
-        optimiser = torch.optim.Adam(model.parameters(), lr=experiment.learning_rate)
+        optimiser = torch.optim.Adam(model.parameters(), lr=experiment.learning_rate, fused=True)
         self.model, self.optimiser = self.accelerator.prepare(model, optimiser)
         self.method, self.loss_of = evaluation.network(self.model), losses.of(experiment)
         self.batches = Batches(cache, train_rows, experiment.batch_size, experiment.seed, self.device)

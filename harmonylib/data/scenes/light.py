@@ -14,9 +14,9 @@ TIMES = {  # mired and strength of the key light, of the ambient light, tint, he
     "night": (340, 0.42, 110, 0.15, 0.02, 3.4, (0.05, 0.08, 0.2)),
 }
 RELIGHTING = {  # standard deviations of the log strength, of mired, and of log green against magenta
-    "HCOCO": (0.54, 100, 0.07),
-    "HAdobe5k": (0.74, 100, 0.06),
-    "HFlickr": (0.70, 180, 0.14),
+    "HCOCO": (0.65, 125, 0.08),
+    "HAdobe5k": (0.9, 120, 0.07),
+    "HFlickr": (0.8, 220, 0.16),
     "Hday2night": (0.1, 20, 0.03),  # on top of the other time of day
 }
 
