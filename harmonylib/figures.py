@@ -16,7 +16,7 @@ from harmonylib.evidence import Evidence
 
 COLOURS = {"unet": "#3b6fb6", "s2am": "#d1495b", "identity": "#8a8a8a", "paper": "#2f2f2f"}
 STYLE = {
-    "figure.dpi": 110, "savefig.dpi": 150, "font.size": 9.5, "axes.titlesize": 10.5, "axes.titleweight": "semibold",
+    "figure.dpi": 110, "savefig.dpi": 150, "font.size": 9.5, "axes.titlesize": 10.5, "axes.titleweight": "bold",
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e6e6e6",
     "axes.axisbelow": True, "legend.frameon": False, "figure.constrained_layout.use": True, "svg.hashsalt": "harmony",
 }  # fmt: skip
@@ -157,7 +157,7 @@ def learning_curves(evidence: Evidence) -> Figure:
                 label=label,
             )
     left.axhline(1, color=COLOURS["identity"], ls="--", lw=1)
-    left.text(left.get_xlim()[1], 1.02, "doing nothing", ha="right", va="bottom", color=COLOURS["identity"])
+    left.text(0.02, 0.97, "doing nothing", va="top", color=COLOURS["identity"], transform=left.get_yaxis_transform())
     left.set(yscale="log", xlabel="pictures seen", ylabel="validation fMSE / doing nothing", title="Validation")
     right.set(
         yscale="log",
@@ -165,7 +165,9 @@ def learning_curves(evidence: Evidence) -> Figure:
         ylabel="training loss / its first value",
         title="Training (each its own loss)",
     )
-    left.legend(loc="upper center")
+    left.legend(loc="upper right")
+    for axis in (left, right):
+        _plain_ticks(axis, [0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10])
     return figure
 
 
@@ -188,6 +190,7 @@ def methods(evidence: Evidence) -> Figure:
                 printed,
                 row,
                 marker="D",
+                ls="none",
                 ms=5,
                 mfc="white",
                 mec=COLOURS["paper"],
@@ -235,34 +238,48 @@ def data_share(evidence: Evidence) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def memory_lab(matrix: pd.DataFrame) -> Figure:
-    """Predicted (and, where there, measured) training memory by batch at 256 px, with the T4's 15 GB."""
-    chosen = matrix[(matrix["size"] == 256)]
-    places, dtypes = (sorted(chosen[key].unique(), reverse=True) for key in ("place", "dtype"))
-    figure, axes = plt.subplots(
-        len(dtypes), len(places), figsize=(9.4, 3.1 * len(dtypes)), sharex=True, sharey=True, squeeze=False
+    """Predicted (and, where there, measured) training memory by batch, for every size, with the T4's 15 GB."""
+    columns = [(p, d) for p, d in ((64, "float32"), (64, "float16"), (16, "float32")) if p in set(matrix["place"])]
+    sizes = sorted(matrix["size"].unique())
+    shape = (len(sizes), len(columns))
+    figure, axes = plt.subplots(*shape, figsize=(9.6, 2.5 * shape[0] + 0.6), sharex=True, sharey=True, squeeze=False)
+    for row, size in enumerate(sizes):
+        for axis, (place, dtype) in zip(axes[row], columns, strict=True):
+            _memory_lines(axis, matrix.query(f"size == {size} and place == {place} and dtype == '{dtype}'"))
+            side = place * size // 256
+            axis.set_title(f"{size} px, attention map {side} x {side}, {dtype}", fontsize=9)
+    axes[0, 0].text(
+        0.03, memory.T4_BYTES / 2**30 * 1.1, "15 GB", fontsize=8, transform=axes[0, 0].get_yaxis_transform()
     )
-    shades = {1: "#f2a65a", 4: "#d1495b", 8: "#7b1e3a"}
-    for axis, (dtype, place) in zip(axes.flat, ((d, p) for d in sorted(dtypes) for p in places), strict=True):
-        part = chosen[(chosen["dtype"] == dtype) & (chosen["place"] == place)]
-        for (attention, heads), line in part.groupby(["attention", "heads"]):
-            if attention == "exact" and heads != 8:
-                continue  # exact attention costs the same whatever the heads: one line tells all
-            style = (
-                {"color": shades[heads], "label": f"naive, {heads} heads"}
-                if attention == "naive"
-                else {"color": COLOURS["unet"], "ls": "--", "lw": 2, "label": "exact"}
-            )
-            axis.plot(
-                line["batch"], line["predicted_bytes"] / 2**30, "o-" if attention == "naive" else "s", ms=3.5, **style
-            )
-            if "measured_bytes" in line and line["measured_bytes"].notna().any():
-                axis.plot(line["batch"], line["measured_bytes"] / 2**30, "x", color=style["color"])
-        axis.axhline(memory.T4_BYTES / 2**30, color="black", lw=1)
-        axis.set(xscale="log", yscale="log", title=f"attention at {place} x {place}, {dtype}")
-        axis.set_xticks(sorted(part["batch"].unique()), sorted(part["batch"].unique()))
-        axis.minorticks_off()
-    axes[0, 0].text(1, memory.T4_BYTES / 2**30 * 1.1, "15 GB", fontsize=8.5)
-    axes[0, 0].legend(fontsize=8, loc="lower right")
+    axes[0, -1].legend(fontsize=7.5, loc="lower right")
     figure.supxlabel("batch", fontsize=10)
-    figure.supylabel("training peak at 256 px, GiB", fontsize=10)
+    figure.supylabel("training peak, GiB", fontsize=10)
     return figure
+
+
+def _memory_lines(axis, part: pd.DataFrame) -> None:
+    shades = {1: "#f2a65a", 4: "#d1495b", 8: "#7b1e3a"}
+    naive = [(h, line) for h, line in part[part["attention"] == "naive"].groupby("heads")]
+    for heads, line in naive:
+        label = f"naive, {heads} head{'s' if heads > 1 else ''}"
+        axis.plot(line["batch"], line["predicted_bytes"] / 2**30, "o-", ms=3, color=shades[heads], label=label)
+    exact = part[part["attention"] == "exact"]
+    exact = exact[exact["heads"] == exact["heads"].max()]  # it costs the same whatever the heads
+    axis.plot(
+        exact["batch"], exact["predicted_bytes"] / 2**30, "s--", ms=3, lw=1.8, color=COLOURS["unet"], label="exact"
+    )
+    if "measured_bytes" in part:
+        axis.plot(part["batch"], part["measured_bytes"] / 2**30, "x", color="black", ms=4, label="measured")
+    axis.axhline(memory.T4_BYTES / 2**30, color="black", lw=1)
+    axis.set(xscale="log", yscale="log")
+    batches = sorted(part["batch"].unique())
+    axis.set_xticks(batches, batches)
+    _plain_ticks(axis, [0.1, 1, 10, 100])
+
+
+def _plain_ticks(axis, ticks: list[float]) -> None:
+    """Numbers instead of powers on a logarithmic y axis, where they lie inside it."""
+    low, high = axis.get_ylim()
+    chosen = [tick for tick in ticks if low <= tick <= high]
+    axis.set_yticks(chosen, [f"{tick:g}" for tick in chosen])
+    axis.minorticks_off()
