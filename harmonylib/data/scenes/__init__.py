@@ -19,7 +19,7 @@ from harmonylib.errors import HarmonyError
 
 STYLES = ("HCOCO", "HAdobe5k", "HFlickr", "Hday2night")  # the four subsets of iHarmony4
 AREA = (0.035, 0.36)  # share of the picture that the foreground may take
-FMSE = (300.0, 9000.0)  # re-lightings outside of these bounds are made stronger or weaker
+FMSE = (450.0, 9000.0)  # re-lightings outside of these bounds are made stronger or weaker
 FINE = np.float32([[-0.375, -0.125, 0.125, 0.375], [-0.125, 0.375, -0.375, 0.125]])  # (row, column) within a pixel
 
 
