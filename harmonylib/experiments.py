@@ -68,6 +68,8 @@ def plan(profile: Profile, data: str = "embedded") -> list[Planned]:
     """Every run of the study in this profile, the headline first. Runs that turn out the same are planned once."""
     planned, known = [], set()
     for experiment in STUDY:
+        if experiment.name in profile.skip:
+            continue
         resized = resolve(experiment, profile, data)
         if resized.config_id in known:
             continue

@@ -113,7 +113,7 @@ class Study:
         )
         seed_everything(experiment.seed)  # the same weights as training started from
         untrained = models.build(experiment.model, **experiment.options)
-        before = evaluation.evaluate(evaluation.network(untrained), split.test, "bcmi256", experiment.size)
+        before = evaluation.evaluate_cached(evaluation.network(untrained), self.cache, self.cache.rows(split.test))
         method = evaluation.network(trained.model)
         test = [evaluation.evaluate(method, split.test, p, experiment.size) for p in PROTOCOLS]
         per_image = pd.concat([_tagged(rows, "test") for rows in test] + [_tagged(trained.validation, "val")])

@@ -26,7 +26,7 @@ from harmonylib.errors import HarmonyError
 CHECKPOINT_SECONDS = 300
 READ_LOSS_EVERY = 50  # steps, on a GPU
 CURVE_POINTS = 8  # validations of the learning curve in a run with a fixed budget of steps
-CURVE_IMAGES = 96  # of the validation split, for the points between the ends of epochs
+CURVE_IMAGES = 64  # of the validation split, for the points between the ends of epochs
 
 
 @dataclass
