@@ -157,7 +157,8 @@ def learning_curves(evidence: Evidence) -> Figure:
                 label=label,
             )
     left.axhline(1, color=COLOURS["identity"], ls="--", lw=1)
-    left.text(0.02, 0.97, "doing nothing", va="top", color=COLOURS["identity"], transform=left.get_yaxis_transform())
+    label = {"ha": "right", "va": "bottom", "color": COLOURS["identity"], "transform": left.get_yaxis_transform()}
+    left.text(0.98, 1.02, "doing nothing", **label)
     left.set(yscale="log", xlabel="pictures seen", ylabel="validation fMSE / doing nothing", title="Validation")
     right.set(
         yscale="log",
@@ -251,7 +252,7 @@ def memory_lab(matrix: pd.DataFrame) -> Figure:
     axes[0, 0].text(
         0.03, memory.T4_BYTES / 2**30 * 1.1, "15 GB", fontsize=8, transform=axes[0, 0].get_yaxis_transform()
     )
-    axes[0, -1].legend(fontsize=7.5, loc="lower right")
+    axes[0, 0].legend(fontsize=7.5, loc="upper left")
     figure.supxlabel("batch", fontsize=10)
     figure.supylabel("training peak, GiB", fontsize=10)
     return figure

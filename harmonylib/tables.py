@@ -79,11 +79,16 @@ def by_ratio(evidence: Evidence) -> pd.DataFrame:
 
 
 def two_by_two(evidence: Evidence) -> pd.DataFrame:
-    """{U-Net, S2AM} x {MSE, equation 7}: the paper changes both at once."""
+    """{U-Net, S2AM} x {MSE, equation 7}: the paper changes both at once. The background tells what a loss neglects."""
     grid = {("U-Net", "MSE"): "unet", ("U-Net", "equation 7"): "unet_eq7",
             ("S2AM", "MSE"): "s2am_mse", ("S2AM", "equation 7"): "s2am"}  # fmt: skip
     return pd.DataFrame(
-        {"network": network, "loss": loss, **_scores(evidence, name)}
+        {
+            "network": network,
+            "loss": loss,
+            **_scores(evidence, name),
+            "background MSE": interval(evidence.mean(name, "background_mse"), 1),
+        }
         for (network, loss), name in grid.items()
         if evidence.has(name)
     )
