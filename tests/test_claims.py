@@ -111,7 +111,7 @@ def write_network(results, experiment, seed, share, truth, scenes):
                "pictures": {"train": 60, "val": 30, "test": 10}}  # fmt: skip
     log = pd.DataFrame({"step": [0, 1, 2], "epoch": [0, 1, 2], "seen": [0, 2, 4],
                         "train_loss": [np.nan, 0.9, 0.7], "val_fmse": [1400.0, 600.0, 500.0]})  # fmt: skip
-    write_run(results, name, seed, experiment.to_dict() | {"seed": seed}, summary, rows, log)
+    write_run(results, name, seed, experiment.to_dict() | {"seed": seed, "schedule": "constant"}, summary, rows, log)
 
 
 def write_run(results, name, seed, config, summary, rows, log):
@@ -242,6 +242,15 @@ def test_batch_2_is_judged_where_s2am_itself_has_it(changed):
     for record in evidence.of("s2am"):
         records.write_json(record.folder / "config.json", record.config | {"batch_size": 2})
     assert verdicts(Evidence(evidence.results))["batch2_stable"] == HOLDS
+
+
+def test_the_middle_of_a_run_at_a_falling_rate_decides_nothing(changed):
+    evidence = changed()
+    for record in evidence.of("unet"):
+        records.write_json(record.folder / "config.json", record.config | {"schedule": "cosine"})
+    found = verdicts(Evidence(evidence.results))
+    assert found["epoch1_below_unet"] == found["unet_plateaus"] == CANNOT_TELL
+    assert found["s2am_below_unet"] == HOLDS
 
 
 def test_verdicts_rest_on_scenes_where_there_are_any(study):
