@@ -16,7 +16,7 @@ from harmonylib.evidence import Evidence
 
 COLOURS = {"unet": "#3b6fb6", "s2am": "#d1495b", "identity": "#8a8a8a", "paper": "#2f2f2f"}
 STYLE = {
-    "figure.dpi": 110, "savefig.dpi": 150, "font.size": 9.5, "axes.titlesize": 10.5, "axes.titleweight": "bold",
+    "figure.dpi": 90, "savefig.dpi": 120, "font.size": 9.5, "axes.titlesize": 10.5, "axes.titleweight": "bold",
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e6e6e6",
     "axes.axisbelow": True, "legend.frameon": False, "figure.constrained_layout.use": True, "svg.hashsalt": "harmony",
 }  # fmt: skip
