@@ -5,7 +5,11 @@ They are imported on first use (``import harmonylib as hl; hl.metrics.score(...)
 ``python -m harmonylib --help`` does not wait for torch.
 """
 
+import warnings
 from importlib import import_module
+
+# tqdm says so, through accelerate, in every notebook without ipywidgets; no bar here is a widget.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 __version__ = "0.1.0"
 

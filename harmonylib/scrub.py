@@ -9,6 +9,10 @@ from harmonylib.paths import ROOT
 
 def scrub(source: str, target: str) -> None:
     notebook = nbformat.read(source, as_version=4)
+    for cell in notebook.cells:  # what goes to stderr are other packages' warnings, with paths of this machine
+        cell["outputs"] = [output for output in cell.get("outputs", []) if output.get("name") != "stderr"]
+        if cell.cell_type != "code":
+            del cell["outputs"]
     for part in (notebook, *notebook.cells):
         for key in ("papermill", "widgets", "execution"):
             part.metadata.pop(key, None)
