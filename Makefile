@@ -24,7 +24,7 @@ unexport MPLBACKEND HARMONY_PROFILE
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | sort | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo '  PROFILE=smoke|quick|long|t4|paper (now $(PROFILE))   DATA=embedded|coco-mini|iharmony4|FOLDER (now $(DATA))'
 
 setup: $(VENV)/.ready  ## make .venv with the exact versions of requirements.lock
