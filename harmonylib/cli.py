@@ -176,7 +176,10 @@ def _evaluate(options) -> None:
     total = metrics.summarise(rows).assign(subset="all")
     print(f"{options.method} under {rows['protocol'].iloc[0]}, {options.out}:")
     print(table.merge(total, how="outer", sort=False).to_string(index=False, float_format="%.2f"))
-    print(f"doing nothing: fMSE {nothing['fmse'].mean():.2f}; share {rows['fmse'].mean() / nothing['fmse'].mean():.3f}")
+    kinds = {"all": rows.index} | (rows.groupby("kind").groups if rows["kind"].nunique() > 1 else {})
+    for kind, chosen in kinds.items():  # scenes and photographs apart, where a set has both
+        fmse, idle = rows["fmse"][chosen].mean(), nothing["fmse"][chosen].mean()
+        print(f"{kind}: fMSE {fmse:.2f}; doing nothing {idle:.2f}; share {fmse / idle:.3f}")
 
 
 def _score(options) -> None:
