@@ -1,5 +1,6 @@
 """Checkpoints: written whole or not at all, loaded without running code, with every random state."""
 
+import hashlib
 import os
 import random
 from pathlib import Path
@@ -37,6 +38,14 @@ def load(path: Path) -> dict:
     if not isinstance(content, dict) or "experiment" not in content or "model" not in content:
         raise HarmonyError(f"{path}: not a checkpoint of this project; it lacks the experiment or the weights")
     return content
+
+
+def digest(path: Path) -> str:
+    """A hash of a checkpoint's bytes. Raises HarmonyError if there is no such file."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise HarmonyError(f"{path}: no readable checkpoint ({error.strerror}); name an experiment or a file") from None
 
 
 def random_state() -> dict:

@@ -1,83 +1,73 @@
-"""The claims of S2AM-T4, each with the rule that decides it, set down before the runs; verdicts are computed.
+"""The claims of S2AM-T4, each with the rule that decides it, set down before the runs, and the judging of all claims.
 
-A claim's test returns an `Outcome`: our number with its interval, and a verdict by `statistics.verdict`. A claim whose
-runs are not at hand is not judged: "cannot tell at this scale". LEMaRT's claims come with its models.
+A claim whose runs are not at hand is not judged: "cannot tell at this scale". LEMaRT's are in `claims_lemart`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from harmonylib import experiments, metrics, statistics
+from harmonylib import claims_lemart, metrics, statistics
 from harmonylib.evidence import Evidence
+from harmonylib.rules import (
+    DIFFERENCE,
+    EQUIVALENCE,
+    NOT_RUN,
+    SAME,
+    Claim,
+    Outcome,
+    all_of,
+    lower,
+    more_with_less,
+    outcome,
+)
 from harmonylib.statistics import CANNOT_TELL, DOES_NOT_HOLD, HOLDS, Equivalence, Interval
 
-SAME = 0.05  # of fMSE: the margin of "the same", "close", "plateaus"
 UNTOUCHED = 1.0  # squared levels of 255: a background that changes less than 8-bit rounding can show
 EXTREME = 0.75  # quantile of doing nothing's fMSE above which a composite counts as an extreme change
-NOT_RUN = "the runs for it are not in this profile's records"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    ours: str
-    verdict: str
-
-
-@dataclass(frozen=True)
-class Claim:
-    id: str
-    words: str
-    place: str
-    origin: str  # paper, or derived: ours
-    runs: tuple[str, ...]
-    paper: str
-    rule: str
-    test: Callable[[Evidence], Outcome]
 
 
 def judge(evidence: Evidence) -> pd.DataFrame:
     """claims.csv: one row a claim, with our number and the computed verdict."""
     rows = []
-    for claim in CLAIMS:
-        outcome = claim.test(evidence) if evidence.has(*claim.runs) else Outcome(NOT_RUN, CANNOT_TELL)
-        rows.append({"id": claim.id, "claim": claim.words, "place": claim.place, "origin": claim.origin,
+    for claim in (*CLAIMS, *claims_lemart.CLAIMS):
+        found = claim.test(evidence) if evidence.has(*claim.runs) else Outcome(NOT_RUN, CANNOT_TELL)
+        rows.append({"study": claim.study, "id": claim.id, "claim": claim.words, "place": claim.place, "origin": claim.origin,
                      "runs": " ".join(claim.runs), "rule": claim.rule, "paper": claim.paper,
-                     "ours": outcome.ours, "verdict": outcome.verdict})  # fmt: skip
+                     "ours": found.ours, "verdict": found.verdict})  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def lower(a: str, b: str, unit: str = "fMSE", epochs: tuple[int, int] | None = None) -> Callable[[Evidence], Outcome]:
-    """a's fMSE is below b's on the same pictures: interval over photographs, and every seed. `epochs`: on validation."""
+def after_epochs(a: str, b: str, epochs: tuple[int, int]) -> Callable[[Evidence], Outcome]:
+    """a after one number of epochs is below b after another, both on the validation pictures."""
 
     def test(evidence: Evidence) -> Outcome:
-        wheres = [{}, {}] if epochs is None else [{"split": "val", "epoch": e} for e in epochs]
+        wheres = [{"split": "val", "epoch": e} for e in epochs]
         rows = [evidence.per_image(name, **where) for name, where in zip((a, b), wheres, strict=True)]
         result = statistics.paired_bootstrap(rows[0]["fmse"], rows[1]["fmse"], rows[0]["group"])
         pairs = zip(*(evidence.by_seed(n, **w) for n, w in zip((a, b), wheres, strict=True)), strict=False)
-        outcome = _outcome(result, [x - y for x, y in pairs], "lower", f"difference of {unit} {{}}")
-        return outcome if epochs is None else _at_constant_rate(evidence, (a, b), outcome)
+        judged = outcome(result, [x - y for x, y in pairs], "lower", "difference of validation fMSE {}")
+        return _at_constant_rate(evidence, (a, b), judged)
 
     return test
 
 
-def _at_constant_rate(evidence: Evidence, names: tuple[str, ...], outcome: Outcome) -> Outcome:
+def _at_constant_rate(evidence: Evidence, names: tuple[str, ...], judged: Outcome) -> Outcome:
     """Scores within a run speak for the paper's epochs only where the learning rate is constant, as the paper's is.
 
     Under a rate that falls over the budget, the middle of a run is not a shorter run.
     """
     if all(run.config["schedule"] == "constant" for name in names for run in evidence.of(name)):
-        return outcome
-    return Outcome(outcome.ours + " (the learning rate falls over the run)", CANNOT_TELL)
+        return judged
+    return Outcome(judged.ours + " (the learning rate falls over the run)", CANNOT_TELL)
 
 
 def worst(evidence: Evidence) -> Outcome:
     """Histogram matching is above every seed of the U-Net."""
     result = evidence.difference("histogram", "unet")
     seeds = [evidence.by_seed("histogram")[0] - value for value in evidence.by_seed("unet")]
-    return _outcome(result, seeds, "higher", "difference of fMSE {}")
+    return outcome(result, seeds, "higher", "difference of fMSE {}")
 
 
 def worse_than_nothing(evidence: Evidence) -> Outcome:
@@ -85,25 +75,7 @@ def worse_than_nothing(evidence: Evidence) -> Outcome:
     result = evidence.difference("histogram", "identity")
     share = evidence.ratio("histogram").estimate
     seeds = [result.estimate] * statistics.MIN_SEEDS
-    return _outcome(result, seeds, "higher", f"{share:.2f} of doing nothing; difference of fMSE {{}}")
-
-
-def loss_apart(evidence: Evidence) -> Outcome:
-    """S2AM below U-Net under both losses: the weaker of the two comparisons decides."""
-    outcomes = [lower("s2am", "unet_eq7")(evidence), lower("s2am_mse", "unet")(evidence)]
-    verdicts = {o.verdict for o in outcomes}
-    ours = f"equation 7: {outcomes[0].ours}; MSE: {outcomes[1].ours}"
-    return Outcome(ours, verdicts.pop() if len(verdicts) == 1 else CANNOT_TELL)
-
-
-def more_with_less(evidence: Evidence) -> Outcome:
-    """The gain over the U-Net with the smallest share of the data minus the gain with all of it."""
-    share = f"_share{experiments.SHARES[0] * 100:.0f}"
-    names = ["unet" + share, "s2am" + share, "unet", "s2am"]
-    rows = [evidence.per_image(name) for name in names]
-    result = statistics.interaction(*(r["fmse"] for r in rows), rows[0]["group"])
-    seeds = [(a - b) - (c - d) for a, b, c, d in zip(*(evidence.by_seed(n) for n in names), strict=False)]
-    return _outcome(result, seeds, "higher", "gain with little data minus gain with all: {}")
+    return outcome(result, seeds, "higher", f"{share:.2f} of doing nothing; difference of fMSE {{}}")
 
 
 def plateau(evidence: Evidence) -> Outcome:
@@ -113,8 +85,8 @@ def plateau(evidence: Evidence) -> Outcome:
     a, b = (evidence.per_image("unet", **w) for w in wheres)
     result = statistics.equivalence(a["fmse"], b["fmse"], a["group"], SAME, relative=True)
     seeds = [x / y for x, y in zip(*(evidence.by_seed("unet", **w) for w in wheres), strict=True)]
-    outcome = _outcome(result, seeds, "equivalent", f"epoch {last} / epoch {last - 1}: {{}}")
-    return _at_constant_rate(evidence, ("unet",), outcome)
+    judged = outcome(result, seeds, "equivalent", f"epoch {last} / epoch {last - 1}: {{}}")
+    return _at_constant_rate(evidence, ("unet",), judged)
 
 
 def near_validation(evidence: Evidence) -> Outcome:
@@ -126,7 +98,7 @@ def near_validation(evidence: Evidence) -> Outcome:
     seeds = [
         a / b for a, b in zip(evidence.by_seed("s2am"), evidence.by_seed("s2am", split="val", epoch=last), strict=True)
     ]
-    return _outcome(result, seeds, "equivalent", "test / validation: {}")
+    return outcome(result, seeds, "equivalent", "test / validation: {}")
 
 
 def conservative(evidence: Evidence) -> Outcome:
@@ -144,7 +116,7 @@ def conservative(evidence: Evidence) -> Outcome:
         seeds.append(own["recovered"][extreme].mean() - own["recovered"][~extreme].mean())
     result = gap(rows, extreme)
     means = rows["recovered"][extreme].mean(), rows["recovered"][~extreme].mean()
-    return _outcome(result, seeds, "lower", f"share of the needed change made: {means[0]:.2f} (extreme), {means[1]:.2f} (others); difference {{}}")  # fmt: skip
+    return outcome(result, seeds, "lower", f"share of the needed change made: {means[0]:.2f} (extreme), {means[1]:.2f} (others); difference {{}}")  # fmt: skip
 
 
 def untouched(evidence: Evidence) -> Outcome:
@@ -152,7 +124,7 @@ def untouched(evidence: Evidence) -> Outcome:
     rows = evidence.per_image("s2am")
     result = statistics.bootstrap_mean(rows["background_mse"], rows["group"])
     against = Interval(result.estimate, result.low, result.high, result.n_groups, null=UNTOUCHED)
-    return _outcome(against, evidence.by_seed("s2am", "background_mse"), "lower", "background MSE {}")
+    return outcome(against, evidence.by_seed("s2am", "background_mse"), "lower", "background MSE {}")
 
 
 def softens(evidence: Evidence) -> Outcome:
@@ -160,7 +132,7 @@ def softens(evidence: Evidence) -> Outcome:
     rows = evidence.per_image("s2am")
     result = statistics.bootstrap_mean(rows["sharpness"], rows["group"])
     against = Interval(result.estimate, result.low, result.high, result.n_groups, null=1.0)
-    return _outcome(against, evidence.by_seed("s2am", "sharpness"), "lower", "amplitude of detail / target's: {}")
+    return outcome(against, evidence.by_seed("s2am", "sharpness"), "lower", "amplitude of detail / target's: {}")
 
 
 def stable(evidence: Evidence) -> Outcome:
@@ -214,7 +186,7 @@ def leak(evidence: Evidence) -> Outcome:
         for suffix in ("_leaky", "")
     ]
     seeds = [a - b for a, b in zip(*totals, strict=False)]
-    return _outcome(result, seeds, "lower", "share of doing nothing, by composite minus by photograph: {}")
+    return outcome(result, seeds, "lower", "share of doing nothing, by composite minus by photograph: {}")
 
 
 def needs_gpu(evidence: Evidence) -> Outcome:
@@ -226,25 +198,19 @@ def _two(a: pd.DataFrame, b: pd.DataFrame, column: str):
     return a[column], a["group"], b[column], b["group"]
 
 
-def _outcome(result: Interval | Equivalence, seeds: list[float], claim: str, words: str) -> Outcome:
-    interval = result.interval if isinstance(result, Equivalence) else result
-    note = "" if len(seeds) >= statistics.MIN_SEEDS else " (one seed)"
-    return Outcome(words.format(interval) + note, statistics.verdict(result, seeds, claim))
-
-
-DIFFERENCE = "paired bootstrap over photographs, 95 %, and the same sign for every seed"
-EQUIVALENCE = f"95 % interval of the ratio within {SAME:.0%}, and every seed"
 _per_channel = metrics.from_s2am_t4
 
 CLAIMS = (
     Claim("s2am_below_unet", "S2AM outperforms the U-Net on held-out pictures", "abstract, Table 1", "paper",
           ("s2am", "unet"), f"0.1304 < 0.1369 ({_per_channel(0.1304 - 0.1369):.1f} on 0-255)", DIFFERENCE, lower("s2am", "unet")),
     Claim("s2am_below_unet_same_loss", "... and does so whichever loss both are trained with", "2 x 2 of 3.6", "derived",
-          ("s2am", "unet", "s2am_mse", "unet_eq7"), "not run", DIFFERENCE + ", under both losses", loss_apart),
+          ("s2am", "unet", "s2am_mse", "unet_eq7"), "not run", DIFFERENCE + ", under both losses",
+          all_of(equation_7=lower("s2am", "unet_eq7"), MSE=lower("s2am_mse", "unet"))),
     Claim("data_efficiency", "Attention is more data-efficient: its gain is larger with less data", "RQ1", "paper",
-          ("s2am", "unet", "s2am_share10", "unet_share10"), "no sweep run", "interval of the interaction above zero", more_with_less),
+          ("s2am", "unet", "s2am_share10", "unet_share10"), "no sweep run", "interval of the interaction above zero",
+          more_with_less(("unet_share10", "s2am_share10"), ("unet", "s2am"))),
     Claim("epoch1_below_unet", "S2AM after one epoch is better than U-Net after two (validation against validation)", "4.3.1", "paper",
-          ("s2am", "unet"), "0.1347 (validation) < 0.1369 (test)", DIFFERENCE + ", at a constant learning rate", lower("s2am", "unet", "validation fMSE", (1, 2))),
+          ("s2am", "unet"), "0.1347 (validation) < 0.1369 (test)", DIFFERENCE + ", at a constant learning rate", after_epochs("s2am", "unet", (1, 2))),
     Claim("unet_plateaus", "The U-Net plateaus: a further epoch hardly matters", "4.2.1", "paper",
           ("unet",), "stated, no curve", EQUIVALENCE + ", at a constant learning rate", plateau),
     Claim("histogram_worse_than_unet", "Histogram matching is the worst of the three methods", "Table 1", "paper",

@@ -151,7 +151,7 @@ def _train(options) -> None:
     if not options.set:
         study.run_baseline("identity", experiment.split)
     test = study.split(experiment.split).test
-    for protocol in PROTOCOLS:
+    for protocol in PROTOCOLS[experiment.study] if "test" in record.metrics else ():
         label = metrics.caption(protocol, experiment.size)
         nothing = evaluation.evaluate(evaluation.baseline("identity"), test, protocol, experiment.size)["fmse"].mean()
         fmse = record.metrics["test"][label]["fmse"]

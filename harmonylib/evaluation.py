@@ -4,8 +4,9 @@ A method is a function (composite (B,3,H,W), mask (B,1,H,W)) -> (B,3,H,W), pictu
 statistics and doing nothing are all wrapped into that form.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -18,8 +19,10 @@ from harmonylib.data.cache import Cache
 from harmonylib.data.layout import Entry
 
 Method = Callable[[Tensor, Tensor], Tensor]
+Batch = tuple[Sequence[Entry], Tensor, Tensor, Tensor]  # entries, composite, mask, real
 BATCH = 16
 READERS = 4
+KEPT_PIXELS = 2**23  # a test list up to this size stays in memory: several runs of one process are scored on it
 
 
 def baseline(name: str) -> Method:
@@ -71,7 +74,7 @@ def evaluate(method: Method, entries: list[Entry], protocol: str = "bcmi256", si
     `diagnostics`. Files are read under the protocol's own resampler; `size` replaces its 256 px.
     """
     tables = []
-    for batch, composite, mask, real in _batches(entries, protocol, size):
+    for batch, composite, mask, real in _batches(tuple(entries), protocol, size):
         tables.append(score_rows(method(composite, mask), composite, mask, real, protocol))
         for key in ("kind", "group", "photo", "subset", "name"):
             tables[-1].insert(0, key, [getattr(entry, key) for entry in batch])
@@ -116,6 +119,7 @@ def diagnostics(prediction: Tensor, composite: Tensor, mask: Tensor, real: Tenso
     background_mse: squared change of the background, per pixel and channel, against the composite (section 4.4.1).
     sharpness: high-frequency energy (Laplacian) of the foreground, eroded by a pixel, over that of the target as an
         amplitude; below 1 is softer (section 5.2).
+    blockiness: see `blockiness` (LEMaRT section 4.4c).
     """
     prediction = prediction.clamp(0, 255)
     axes = (1, 2, 3)
@@ -125,7 +129,32 @@ def diagnostics(prediction: Tensor, composite: Tensor, mask: Tensor, real: Tenso
     background_mse = (background * made.square()).sum(axes) / (3 * background.sum(axes))
     inside = 1 - F.max_pool2d(1 - mask, 3, 1, 1)
     energy = [(inside * _laplacian(picture).square()).sum(axes) for picture in (prediction, real)]
-    return {"recovered": recovered, "background_mse": background_mse, "sharpness": (energy[0] / energy[1]).sqrt()}
+    sharpness = (energy[0] / energy[1]).sqrt()
+    return {
+        "recovered": recovered,
+        "background_mse": background_mse,
+        "sharpness": sharpness,
+        "blockiness": blockiness(made),
+    }
+
+
+def blockiness(change: Tensor, patch: int = 4) -> Tensor:
+    """How much more a change (B,3,H,W) jumps at the borders of attention windows than at other borders of patches.
+
+    The mean absolute step across the lines at every quarter of a side, where windows of half the picture meet, shifted
+    ones included, over that across the other lines between patches: 1 is no trace of windows. NaN where nothing
+    changes, or where quarters are no multiples of the patch. LEMaRT (section 4.4c, Figure 7) shows the edges and
+    measures none.
+    """
+    at_windows, elsewhere = [], []
+    for axis in (2, 3):
+        side = change.shape[axis]
+        lines = torch.arange(patch, side, patch, device=change.device)
+        jumps = change.diff(dim=axis).abs().transpose(axis, 3).mean((1, 2))  # (B, side - 1): step i lies before i + 1
+        of_window = lines * 4 % side == 0
+        at_windows.append(jumps[:, lines[of_window] - 1])
+        elsewhere.append(jumps[:, lines[~of_window] - 1])
+    return torch.cat(at_windows, 1).mean(1) / torch.cat(elsewhere, 1).mean(1)
 
 
 def _laplacian(picture: Tensor) -> Tensor:
@@ -133,10 +162,21 @@ def _laplacian(picture: Tensor) -> Tensor:
     return F.conv2d(F.pad(picture, (1, 1, 1, 1), mode="replicate"), kernel, groups=3)
 
 
-def _batches(
-    entries: list[Entry], protocol: str, size: int | None
-) -> Iterator[tuple[list[Entry], Tensor, Tensor, Tensor]]:
-    """(entries, composite, mask, real), read ahead by threads; one at a time where sizes differ (``fullres``)."""
+def _batches(entries: tuple[Entry, ...], protocol: str, size: int | None) -> Iterable[Batch]:
+    """(entries, composite, mask, real), kept for the next method where they are few and small."""
+    side = metrics.get_protocol(protocol).size and (size or metrics.get_protocol(protocol).size)
+    if side and len(entries) * side**2 <= KEPT_PIXELS:
+        return _kept(entries, protocol, size)
+    return _read(entries, protocol, size)
+
+
+@lru_cache(maxsize=4)
+def _kept(entries: tuple[Entry, ...], protocol: str, size: int | None) -> list[Batch]:
+    return list(_read(entries, protocol, size))
+
+
+def _read(entries: tuple[Entry, ...], protocol: str, size: int | None) -> Iterator[Batch]:
+    """Batches, read ahead by threads; one at a time where sizes differ (``fullres``)."""
     step = BATCH if metrics.get_protocol(protocol).size else 1
 
     def read(entry: Entry):

@@ -22,8 +22,14 @@ class Evidence:
     read: set[str] = field(default_factory=set)  # the experiments asked for since it was last cleared, for the manifest
 
     @cached_property
-    def runs(self) -> dict[str, list[Record]]:
+    def everything(self) -> dict[str, list[Record]]:
         return records.read_all(self.results)
+
+    @cached_property
+    def runs(self) -> dict[str, list[Record]]:
+        """Experiment -> its records; without those that diverged, which have nothing to score."""
+        found = {name: [r for r in made if "diverged" not in r.metrics] for name, made in self.everything.items()}
+        return {name: made for name, made in found.items() if made}
 
     @cached_property
     def kinds(self) -> list[str]:
@@ -41,16 +47,25 @@ class Evidence:
         """The records of an experiment, by seed. Raises HarmonyError if there is none."""
         if name not in self.runs:
             raise HarmonyError(
-                f"run {name}: no record in {self.results}; run notebooks 02 and 03 (or `make reproduce`) first"
+                f"run {name}: no record in {self.results}; run notebooks 02 to 05 (or `make reproduce`) first"
             )
         self.read.add(name)
         return self.runs[name]
 
-    def per_image(self, name: str, protocol: str = "bcmi256", split: str = "test", kind: str | None = None, epoch=None):
+    def nothing_for(self, name: str) -> str:
+        """The record of doing nothing on the pictures that a run was tested on."""
+        if self.runs[name][0].config.get("study") == "lemart" and self.has("identity_all"):
+            return "identity_all"
+        return "identity"
+
+    def per_image(
+        self, name: str, protocol: str = "bcmi256", split: str = "test", kind: str | None = None, epoch=None, subset=None
+    ) -> pd.DataFrame:
         """Per-image rows of a method, each number the mean over its seeds; `kind` as in `kinds`, "any" for both."""
         kind = None if kind == "any" else kind or self.kind
         tables = [record.rows(protocol, split, kind, epoch) for record in self.of(name)]
         values = pd.concat(tables).groupby(KEYS, sort=True).mean(numeric_only=True).reset_index()
+        values = values if subset is None else values[values["subset"] == subset]
         return values.sort_values("name").reset_index(drop=True)
 
     def mean(self, name: str, column: str = "fmse", **where) -> Interval:
@@ -58,9 +73,9 @@ class Evidence:
         rows = self.per_image(name, **where)
         return statistics.bootstrap_mean(rows[column], rows["group"])
 
-    def ratio(self, name: str, other: str = "identity", column: str = "fmse", **where) -> Interval:
-        """mean(name) / mean(other) on the same pictures: against ``identity``, the share of doing nothing."""
-        a, b = (self.per_image(n, **where) for n in (name, other))
+    def ratio(self, name: str, other: str | None = None, column: str = "fmse", **where) -> Interval:
+        """mean(name) / mean(other) on the same pictures; without `other`, the share of doing nothing."""
+        a, b = (self.per_image(n, **where) for n in (name, other or self.nothing_for(name)))
         return statistics.paired_bootstrap(a[column], b[column], a["group"], statistic="ratio")
 
     def difference(self, name: str, other: str, column: str = "fmse", **where) -> Interval:
@@ -68,9 +83,10 @@ class Evidence:
         a, b = (self.per_image(n, **where) for n in (name, other))
         return statistics.paired_bootstrap(a[column], b[column], a["group"])
 
-    def by_seed(self, name: str, column: str = "fmse", protocol="bcmi256", split="test", epoch=None) -> list[float]:
+    def by_seed(self, name: str, column="fmse", protocol="bcmi256", split="test", epoch=None, subset=None) -> list[float]:
         """The mean of each seed alone."""
-        return [record.rows(protocol, split, self.kind, epoch)[column].mean() for record in self.of(name)]
+        tables = [record.rows(protocol, split, self.kind, epoch) for record in self.of(name)]
+        return [rows[column][rows["subset"].eq(subset) | (subset is None)].mean() for rows in tables]
 
     def protocol(self, name: str = "bcmi256") -> str:
         """A protocol's caption in these records: ``bcmi256@64`` below 256 px."""

@@ -1,12 +1,15 @@
-"""Every run that the S2AM-T4 study and its claims need, declared once.
+"""Every run that the two studies and their claims need, declared once.
 
 A run that two tables share stands here once and is trained once.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from harmonylib import models
 from harmonylib.config import Experiment, Profile
 from harmonylib.errors import HarmonyError
+from harmonylib.transforms import TRANSFORMS
 
 UNET = Experiment("unet", "unet", loss="mse")  # as published: section 3.6.1, equation 6
 S2AM = Experiment("s2am", "s2am", loss="eq7")  # as published: section 3.6.2, equation 7
@@ -35,7 +38,68 @@ STUDY = (
     Experiment("s2am_s2ad", "s2am_s2ad", loss="mse", learning_rate=1e-3, batch_size=8),
 )
 HEADLINE = ("unet", "s2am")
-EXPERIMENTS = {experiment.name: experiment for experiment in STUDY}
+
+# LEMaRT, sections 4.2 to 4.4. The batch of fine-tuning is not printed: taken to be that of pre-training.
+ADAMW = {"optimiser": "adamw", "beta2": 0.95, "weight_decay": 0.05, "schedule": "cosine", "batch_size": 192}
+PRETRAIN = Experiment("pretrain_swinih", "swinih", study="lemart", loss="mse", learning_rate=2.7e-2, epochs=30, subset="all",
+                      strategy="random", ratio=0.5, **ADAMW)  # fmt: skip
+FINETUNE = Experiment("swinih", "swinih", study="lemart", loss="fn_mse", learning_rate=2.7e-3, epochs=30, subset="all",
+                      **ADAMW)  # fmt: skip
+EPOCHS = {"ht": 120}  # of fine-tuning, where it is not 30 (section 4.4a)
+RECIPES = {  # pre-trainings of SwinIH that differ from the default one, by what is appended to its name
+    "grid": {"strategy": "grid"},  # Table 5
+    "block": {"strategy": "block"},
+    "ratio30": {"ratio": 0.3},  # Table 6
+    "ratio70": {"ratio": 0.7},
+    "quarter": {"length": 0.25},  # how long to pre-train
+    "half": {"length": 0.5},
+    "target": {"photographs": "target"},  # on the set's own photographs, without their composites
+    **{f"only_{name}": {"transforms": (name,)} for name in TRANSFORMS},  # which perturbation teaches most
+}
+LEMART_SHARES = (0.01, 0.1, 0.5)  # Figure 6; and 1.0, which are the runs of Table 3
+MATCHED = 1 + 120_000 / 65_742  # of fine-tuning's steps: those of pre-training and fine-tuning together, as printed
+MATCHED_SHARES = (0.1, 1.0)
+TRIAL = "pretrain_swinih_printed_rate"  # the printed learning rate, which no profile changes
+
+
+def _share(name: str, share: float) -> str:
+    return name if share == 1 else f"{name}_share{share * 100:.0f}"
+
+
+def _lemart() -> Iterator[Experiment]:
+    """Every run of the LEMaRT study; of what Table 3 lists in `models.TABLE_3`, each network."""
+    for model in models.TABLE_3:
+        base = replace(FINETUNE, name=model, model=model, epochs=EPOCHS.get(model, FINETUNE.epochs))
+        yield replace(PRETRAIN, name=f"pretrain_{model}", model=model)
+        yield base
+        yield replace(base, name=f"{model}_lemart", start=f"pretrain_{model}")
+    for model in models.TABLE_4:
+        yield replace(FINETUNE, name=model, model=model)
+    tuned = replace(FINETUNE, name="swinih_lemart", start="pretrain_swinih")
+    for suffix, changes in RECIPES.items():
+        yield replace(PRETRAIN, name=f"pretrain_swinih_{suffix}", **changes)
+        yield replace(tuned, name=f"swinih_lemart_{suffix}", start=f"pretrain_swinih_{suffix}")
+    for base in (FINETUNE, tuned):
+        for share in LEMART_SHARES:
+            yield replace(base, name=_share(base.name, share), share=share)
+    for share in MATCHED_SHARES:
+        yield replace(FINETUNE, name=_share("swinih_matched", share), share=share, length=MATCHED)
+    yield replace(tuned, name="swinih_lemart_120", epochs=120)  # Table 1
+    # where a profile makes the networks of the tables smaller, the pair at full size
+    yield replace(PRETRAIN, name="pretrain_swinih_full")
+    yield replace(FINETUNE, name="swinih_full")
+    yield replace(tuned, name="swinih_lemart_full", start="pretrain_swinih_full")
+    # Table 2
+    open_images = {"photographs": "open-images", "epochs": 22}
+    yield replace(PRETRAIN, name="pretrain_swinih_open_images", **open_images)
+    yield replace(tuned, name="swinih_realhm", start="pretrain_swinih_open_images", epochs=1, learning_rate=5.3e-3)
+    yield replace(PRETRAIN, name=TRIAL)
+
+
+LEMART = tuple(_lemart())
+REALHM = ("pretrain_swinih_open_images", "swinih_realhm")  # declared, run by name: they need data that few have
+LEMART_HEADLINE = ("pretrain_swinih", "swinih", "swinih_lemart")
+EXPERIMENTS = {experiment.name: experiment for experiment in (*STUDY, *LEMART)}
 
 
 def get(name: str) -> Experiment:
@@ -61,19 +125,38 @@ def resolve(experiment: Experiment, profile: Profile, data: str) -> Experiment:
     resized = profile.apply(experiment)
     if experiment.name == "s2am_batch2":  # the batch is its subject, so no profile changes it
         resized = replace(resized, batch_size=experiment.batch_size)
+    if experiment.name == TRIAL:
+        resized = replace(resized, learning_rate=experiment.learning_rate)
+    if experiment.length == MATCHED and resized.steps:
+        resized = replace(resized, length=1 + profile.apply(PRETRAIN).steps / resized.steps)
     return replace(resized, subset="all") if data == "embedded" else resized
 
 
-def plan(profile: Profile, data: str = "embedded") -> list[Planned]:
-    """Every run of the study in this profile, the headline first. Runs that turn out the same are planned once."""
+def plan(profile: Profile, data: str = "embedded", study: str | None = None) -> list[Planned]:
+    """Every run of a study (None: of both) in this profile. Runs that turn out the same are planned once.
+
+    Pre-trainings come first, then the headline runs: what others wait for should not come last.
+    """
     planned, known = [], set()
-    for experiment in STUDY:
-        if experiment.name in profile.skip:
-            continue
+    for experiment in sorted(EXPERIMENTS.values(), key=lambda e: (e.study == "lemart", not e.strategy)):
         resized = resolve(experiment, profile, data)
-        if resized.config_id in known:
+        wanted = experiment.name not in (*profile.skip, *REALHM) and study in (None, experiment.study)
+        if not wanted or resized.config_id in known:
             continue
         known.add(resized.config_id)
-        seeds = profile.headline_seeds if experiment.name in HEADLINE else profile.seeds
-        planned.append(Planned(resized, range(seeds)))
+        planned.append(Planned(resized, range(seeds(experiment, profile))))
     return planned
+
+
+def seeds(experiment: Experiment, profile: Profile) -> int:
+    """How many times a profile repeats a run."""
+    return profile.headline_seeds if experiment.name in (*HEADLINE, *LEMART_HEADLINE) else profile.seeds
+
+
+def parent(experiment: Experiment, profile: Profile, data: str) -> Experiment | None:
+    """The declared run that `experiment` starts from, with its own seed where that is planned, else with seed 0."""
+    if experiment.start not in EXPERIMENTS:
+        return None
+    declared = EXPERIMENTS[experiment.start]
+    seed = experiment.seed if experiment.seed < seeds(declared, profile) else 0
+    return replace(resolve(declared, profile, data), seed=seed)

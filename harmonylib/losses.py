@@ -1,4 +1,6 @@
-"""The two losses of S2AM-T4 (section 3.6), on pictures in [-1, 1]."""
+"""The losses of both papers, on pictures in [-1, 1]: S2AM-T4 section 3.6, LEMaRT section 3.5."""
+
+from functools import partial
 
 from torch import Tensor
 
@@ -28,9 +30,22 @@ def foreground_weighted(
     return (foreground_weight * foreground_error + background_weight * background_error).mean()
 
 
+def foreground_normalised(prediction: Tensor, target: Tensor, mask: Tensor, min_area: float = 100.0) -> Tensor:
+    """LEMaRT's loss of fine-tuning: the squared error of the whole picture over the size of the foreground.
+
+    LEMaRT (section 3.5) follows iS2AM (Sofiiuk et al., WACV 2021) here without a value for the least area: 100 px is
+    iDIH's (SamsungLabs/image_harmonization). The numerator is not masked, so that the background is learnt too.
+    (B,3,H,W) in [0,1], mask (B,1,H,W), `min_area` in px -> scalar, on the scale of [-1,1].
+    """
+    axes = (1, 2, 3)
+    return (4 * (prediction - target).square().sum(axes) / (3 * mask.sum(axes).clamp(min=min_area))).mean()
+
+
 def of(experiment: Experiment):
     """The experiment's loss as a function of (prediction, target, mask)."""
     if experiment.loss == "mse":
         return mse
-    weights = experiment.foreground_weight, experiment.background_weight
-    return lambda prediction, target, mask: foreground_weighted(prediction, target, mask, *weights)
+    if experiment.loss == "fn_mse":
+        return partial(foreground_normalised, min_area=experiment.min_area * (experiment.size / 256) ** 2)
+    weights = {name: getattr(experiment, name) for name in ("foreground_weight", "background_weight")}
+    return partial(foreground_weighted, **weights)

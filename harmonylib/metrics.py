@@ -242,9 +242,12 @@ def open_image(path: str | PathLike) -> Image.Image:
             image.load()
             return image
     except FileNotFoundError:
-        raise HarmonyError(f"{path}: no such file") from None
+        raise HarmonyError(f"{path}: no such file; copy it from its source") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise HarmonyError(f"{path}: cannot be read as a picture ({error}); fetch or save it again") from None
+        reason = str(error).replace(str(path), "file").splitlines()[0] if str(error) else type(error).__name__
+        raise HarmonyError(
+            f"{path}: cannot be read as a picture ({reason}); the copy is damaged, fetch or save it again"
+        ) from None
 
 
 def resize_image(image, protocol: str | Protocol = "bcmi256", size: int | None = None) -> np.ndarray:

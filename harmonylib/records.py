@@ -17,14 +17,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from harmonylib.config import Experiment
 from harmonylib.errors import HarmonyError
 from harmonylib.paths import ROOT, shown
 
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "pillow", "scikit-image", "accelerate", "matplotlib")
-TRAINING_SOURCE = (
+TRAINING_SOURCE = (  # how the data were made is in the data's own hash
+    "data/layout.py",
+    "data/cache.py",
+    "masks.py",
+    "transforms.py",
+    "lemart.py",
     "models/*.py",
-    "data/**/*.py",
+    "batches.py",
     "losses.py",
     "training.py",
     "evaluation.py",
@@ -105,7 +109,7 @@ def write(
     folder: Path,
     config: dict,
     metrics: dict,
-    per_image: pd.DataFrame,
+    per_image: pd.DataFrame | None,
     log: pd.DataFrame | None,
     environment: dict,
 ) -> Record:
@@ -113,9 +117,9 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").unlink(missing_ok=True)
     write_json(folder / "config.json", config)
-    per_image.to_csv(folder / "per_image.csv", index=False, float_format="%.6g", lineterminator="\n")
-    if log is not None:
-        log.to_csv(folder / "log.csv", index=False, float_format="%.6g", lineterminator="\n")
+    for name, table in (("per_image", per_image), ("log", log)):
+        if table is not None:
+            table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
     write_json(folder / "env.json", environment)
     write_json(folder / "metrics.json", metrics)
     return Record(folder)
@@ -133,9 +137,9 @@ def _finite(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def run_key(experiment: Experiment, data_hash: str) -> str:
-    """What a trained network depends on: configuration, data, and the source that trains."""
-    return f"{experiment.config_id}-{data_hash}-{source_hash()}"
+def run_key(parts: list[str]) -> str:
+    """One short name for all that a trained network depends on."""
+    return hashlib.sha256("-".join(parts).encode()).hexdigest()[:16]
 
 
 @lru_cache

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from harmonylib import claims, figures, records, tables
+from harmonylib import claims, figures, records, tables, tables_lemart
 from harmonylib.evidence import Evidence
 
+TABLES = tables.ALL | tables_lemart.ALL
 FIGURES = {  # name: (what draws it, its caption, the runs without which there is nothing to draw)
     "s2am_t4_methods": (figures.methods, "Table 1 as a picture: what is left of the error of doing nothing. Diamonds: the paper's values on HCOCO, on the reading of its scale that makes sense.", ("histogram",)),
     "s2am_t4_figure1": (figures.qualitative, "Figure 1 of S2AM-T4 and a column more: the object's outline, and where the output is still off.", ("s2am",)),
@@ -56,20 +57,25 @@ def write_all(results: Path) -> list[Path]:
     evidence = Evidence(results)
     evidence.of("identity")
     manifest: dict[str, dict] = {"tables": {}, "figures": {}}
-    for name in tables.ALL:
+    for name in TABLES:
         write_table(evidence, name, manifest)
     for name in FIGURES:
         write_figure(evidence, name, manifest)
     return [*finish(evidence, manifest), results / "tables", results / "figures"]
 
 
+def caption(evidence: Evidence, name: str) -> str:
+    """What stands above a table."""
+    return TABLES[name][1].format(kind=evidence.kind, protocol=evidence.protocol())
+
+
 def write_table(evidence: Evidence, name: str, manifest: dict) -> pd.DataFrame | None:
     """One table as csv, md and tex; enters the manifest. None where the records cannot fill it."""
     evidence.read.clear()
-    table = tables.ALL[name][0](evidence)
+    table = TABLES[name][0](evidence)
     if table is None or not len(table):
         return None
-    written = tables.write(evidence.results, name, table, tables.caption(evidence, name))
+    written = tables.write(evidence.results, name, table, caption(evidence, name))
     manifest["tables"][name] = _made_from(evidence, written[0])
     return table
 
@@ -151,8 +157,8 @@ def _table(table: pd.DataFrame, caption: str, escape: bool = True) -> str:
 def _folded(evidence: Evidence, name: str) -> str:
     table = pd.read_csv(evidence.results / "tables" / f"{name}.csv", dtype=str, keep_default_na=False)
     opened = " open" if len(table) <= 12 else ""
-    caption = tables.caption(evidence, name)
-    return f"<details{opened}><summary>{html.escape(caption)}</summary>{_table(table, '')}</details>"
+    words = caption(evidence, name)
+    return f"<details{opened}><summary>{html.escape(words)}</summary>{_table(table, '')}</details>"
 
 
 def _figure(evidence: Evidence, name: str) -> str:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,19 +11,19 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from harmonylib import config, evaluation, experiments, metrics, models, records, training, workers
+from harmonylib import checkpoints, config, evaluation, experiments, metrics, models, records, training, workers
 from harmonylib.checkpoints import seed_everything
 from harmonylib.config import Experiment, Profile
 from harmonylib.data import layout
-from harmonylib.data.cache import Cache, prepare
+from harmonylib.data.cache import Cache, Photographs, prepare, prepare_photographs
 from harmonylib.data.dataset import HarmonyDataset
 from harmonylib.data.layout import Entry
-from harmonylib.data.locate import LADDER, locate, name_of
+from harmonylib.data.locate import LADDER, locate, name_of, photographs
 from harmonylib.errors import HarmonyError
 from harmonylib.paths import results_dir, shown
 from harmonylib.records import Record
 
-PROTOCOLS = ("bcmi256", "s2am_t4")
+PROTOCOLS = {"s2am_t4": ("bcmi256", "s2am_t4"), "lemart": ("bcmi256",)}  # that a study's runs are scored under
 METHODS = ("identity", "constant_shift", "histogram", "reinhard")  # without training
 VAL_SHARE = 1 / 3  # of the training list: with a tenth of the photographs in the test list, S2AM-T4's 60/30/10
 EXAMPLES = 6  # pictures kept for the qualitative figure, as the networks gave them
@@ -47,10 +47,19 @@ class Study:
     subset: str
     size: int  # side in px of the pictures that are trained and evaluated on
     say: Callable = print
+    others: dict = field(default_factory=dict, compare=False, repr=False)  # the same at other subsets and sizes
 
     def like(self, experiment: Experiment) -> "Study":
-        """The same study at an experiment's own size and subset, where it was given others than the profile's."""
-        return replace(self, subset=experiment.subset, size=experiment.size)
+        """The same study at an experiment's own subset and size, where they differ."""
+        key = experiment.subset, experiment.size
+        if key == (self.subset, self.size):
+            return self
+        return self.others.setdefault(key, replace(self, subset=key[0], size=key[1]))
+
+    @property
+    def lemart(self) -> "Study":
+        """The LEMaRT half: on real data it is about all subsets, where S2AM-T4 is about HCOCO."""
+        return self.like(experiments.resolve(experiments.FINETUNE, self.profile, self.data))
 
     @cached_property
     def listed(self) -> Split:
@@ -74,60 +83,92 @@ class Study:
             train, val = layout.hold_out(rest, VAL_SHARE, by="name", salt="composite")
         return Split(train, _spread(val, self.profile.val_images), test)
 
-    def run_all(self, names: Iterable[str] | None = None) -> None:
-        """Train every planned run, or those named; several at once where the profile's networks are small."""
-        wanted = None if names is None else set(names)
-        planned = [
-            p for p in experiments.plan(self.profile, self.data) if wanted is None or p.experiment.name in wanted
-        ]
+    def photographs(self, experiment: Experiment) -> Photographs:
+        """What LEMaRT perturbs in this run. Raises HarmonyError where there are none, or fewer than asked for."""
+        if experiment.photographs == "target":
+            rows = np.unique(self.cache.index["real"].to_numpy()[self.cache.rows(self.listed.train)])
+            found = Photographs(self.cache.real[rows], self.cache.data_hash)
+        else:
+            files = photographs(experiment.photographs, self.root)
+            found = prepare_photographs(files, self.size, self.say)
+        count = experiment.photograph_count or len(found.pixels)
+        if count > len(found.pixels):
+            raise HarmonyError(
+                f"experiment {experiment.name}: photograph_count={count}, but {experiment.photographs} has "
+                f"{len(found.pixels)}; ask for fewer or add photographs"
+            )
+        return replace(found, pixels=found.pixels[:count])
+
+    def run_all(self, names: Iterable[str] | None = None, study: str | None = None) -> None:
+        """Train every planned run (of one paper's study), or those named with what they start from."""
+        planned = experiments.plan(self.profile, self.data, study)
         runs = [replace(p.experiment, seed=seed) for p in planned for seed in p.seeds]
+        if names is not None:
+            runs = [e for e in runs if e.name in set(names)]
+            missing = {_label(p): p for e in runs if (p := self._parent(e)) is not None}
+            runs = list({_label(e): e for e in (*missing.values(), *runs)}.values())
         processes = min(torch.get_num_threads(), workers.MOST)
         if not self.profile.parallel or processes == 1 or torch.cuda.is_available():
             for experiment in runs:
                 self.run(experiment)
             return
-        jobs = [f"{e.name}:{e.seed}" for e in runs if self._finished(e) is None]
+        jobs = {_label(e): e for e in runs if self._finished(e) is None}
         if jobs:
+            needs = {label: _label(p) for label, e in jobs.items() if (p := self._parent(e)) is not None}
             data = self.data if self.data in LADDER else str(self.root)
-            workers.run(self.profile.name, data, jobs, processes, self.say)
+            workers.run(self.profile.name, data, list(jobs), needs, processes, self.say)
 
     def run(self, experiment: Experiment, seed: int | None = None) -> Record:
-        """Train and evaluate one run, or open its record if nothing it depends on has changed."""
+        """Train and evaluate one run, or open its record if nothing it depends on has changed.
+
+        What it starts from is trained first. The trial of the printed learning rate may diverge: its record says when.
+        """
         experiment = experiment if seed is None else replace(experiment, seed=seed)
+        if self.like(experiment) is not self:
+            return self.like(experiment).run(experiment)
         kept = self._finished(experiment)
         if kept is not None:
             return kept
-        folder, key = self._folder(experiment), records.run_key(experiment, self.cache.data_hash)
-        checkpoint = folder / "checkpoint.pt"
+        folder = self._folder(experiment)
         split = self.split(experiment.split)
         train = layout.take_share(split.train, experiment.share)
-        trained = training.finished(checkpoint, key) or training.train(
-            experiment,
-            self.cache,
-            self.cache.rows(train),
-            self.cache.rows(split.val),
-            checkpoint,
-            full_count=len(split.train),
-            key=key,
-            say=self.say,
-        )
+        rows = [self.cache.rows(part) for part in (train, split.val, split.test)]
+        parent = self._parent(experiment)
+        if parent is not None:
+            self.run(parent)
+        start = self._folder(parent) / "checkpoint.pt" if parent else experiment.start and Path(experiment.start)
+        material = {"start": start or None, "full_count": len(split.train)}
+        if experiment.strategy:
+            pixels = self.photographs(experiment).pixels
+            material |= {"photographs": pixels, "full_count": len(pixels)}
+        key, checkpoint = self._key(experiment), folder / "checkpoint.pt"
+        try:
+            trained = training.finished(checkpoint, key) or training.train(
+                experiment, self.cache, *rows[:2], checkpoint, **material, key=key, say=self.say
+            )
+        except training.Diverged as error:
+            if experiment.name != experiments.TRIAL:
+                raise
+            self.say(str(error))
+            return self._write_diverged(experiment, error)
         seed_everything(experiment.seed)  # the same weights as training started from
-        untrained = models.build(experiment.model, **experiment.options)
-        before = evaluation.evaluate_cached(evaluation.network(untrained), self.cache, self.cache.rows(split.test))
+        untrained = training.load_model(start) if start else models.build(experiment.model, **experiment.options)
+        before = evaluation.evaluate_cached(evaluation.network(untrained), self.cache, rows[2])
         method = evaluation.network(trained.model)
-        test = [evaluation.evaluate(method, split.test, p, experiment.size) for p in PROTOCOLS]
+        test = [evaluation.evaluate(method, split.test, p, experiment.size) for p in PROTOCOLS[experiment.study]]
         per_image = pd.concat([_tagged(rows, "test") for rows in test] + [_tagged(trained.validation, "val")])
+        counts = {"train": material["full_count"] if experiment.strategy else len(train)}
         summary = _summary(test) | {
             "before_training": {"test": _means(before)},
-            "validation": {str(e): _means(_at_epoch(trained.validation, e)) for e in range(1, experiment.epochs + 1)},
+            "validation": {str(e): _means(rows) for e, rows in trained.validation.groupby("epoch")},
             "train_loss": {str(int(r.epoch)): float(f"{r.train_loss:.6g}") for r in _epoch_ends(trained.log)},
             "parameters": sum(p.numel() for p in trained.model.parameters()),
             "steps": trained.steps,
-            "pictures": {"train": len(train), "val": len(split.val), "test": len(split.test)},
+            "pictures": counts | {"val": len(split.val), "test": len(split.test)},
             "key": key,
         }
         environment = self._environment(trained)
-        if experiment.split == "photo" and experiment.seed == 0:
+        if experiment.split == "photo" and experiment.seed == 0 and experiment.share == 1 and not experiment.strategy:
             self._keep_examples(folder, method)
         return records.write(folder, experiment.to_dict(), summary, per_image, trained.log, environment)
 
@@ -147,12 +188,13 @@ class Study:
             settings["shift"] = [round(float(v), 4) for v in shift]
         else:
             method = evaluation.baseline(name)
-        test = [evaluation.evaluate(method, split.test, p, self.size) for p in PROTOCOLS]
+        test = [evaluation.evaluate(method, split.test, p, self.size) for p in PROTOCOLS["s2am_t4"]]
         tables = [_tagged(rows, "test") for rows in test]
         if name == "identity":
             val = evaluation.evaluate_cached(method, self.cache, self.cache.rows(split.val))
             tables.append(_tagged(val, "val"))
-        folder = self.results / "runs" / (name if by == "photo" else f"{name}_leaky") / "seed0"
+        suffix = "_leaky" if by == "composite" else "_all" if self.subset == "all" and self.data != "embedded" else ""
+        folder = self.results / "runs" / (name + suffix) / "seed0"
         if by == "photo":
             self._keep_examples(folder, method)
         return records.write(folder, settings, _summary(test), pd.concat(tables), None, self._environment())
@@ -181,16 +223,41 @@ class Study:
     def _folder(self, experiment: Experiment) -> Path:
         return self.results / "runs" / experiment.name / f"seed{experiment.seed}"
 
+    def _parent(self, experiment: Experiment) -> Experiment | None:
+        return experiments.parent(experiment, self.profile, self.data)
+
+    def _key(self, experiment: Experiment) -> str:
+        """What a run depends on: configuration, data, source, and all of that for what it starts from."""
+        parts = [experiment.config_id, self.cache.data_hash, records.source_hash()]
+        if experiment.strategy:
+            parts.append(self.photographs(experiment).data_hash)
+        parent = self._parent(experiment)
+        if parent is not None:
+            parts.append(self.like(parent)._key(parent))
+        elif experiment.start:
+            parts.append(checkpoints.digest(Path(experiment.start)))
+        return records.run_key(parts)
+
     def _finished(self, experiment: Experiment) -> Record | None:
         """The record of a run that need not be made again: beside this machine's own checkpoint, with the same key."""
+        if self.like(experiment) is not self:
+            return self.like(experiment)._finished(experiment)
         folder, label = self._folder(experiment), f"{experiment.name}, seed {experiment.seed}"
-        if not (folder / "checkpoint.pt").is_file() or not (folder / "metrics.json").is_file():
+        if not (folder / "metrics.json").is_file():
             return None
-        if Record(folder).metrics.get("key") == records.run_key(experiment, self.cache.data_hash):
+        found = Record(folder).metrics
+        if not (folder / "checkpoint.pt").is_file() and "diverged" not in found:
+            return None
+        if found.get("key") == self._key(experiment):
             self.say(f"{label}: finished before with the same configuration, data and source; kept")
             return Record(folder)
         self.say(f"{label}: there is a record, but configuration, data or source has changed since; training again")
         return None
+
+    def _write_diverged(self, experiment: Experiment, error: training.Diverged) -> Record:
+        summary = {"diverged": str(error), "key": self._key(experiment)}
+        folder = self._folder(experiment)
+        return records.write(folder, experiment.to_dict(), summary, None, error.log, self._environment())
 
     def _environment(self, trained: training.Trained | None = None) -> dict:
         extra = {"profile": self.profile.name, "data": self.data, "data_hash": self.cache.data_hash}
@@ -229,16 +296,16 @@ def method_from(name: str) -> tuple[evaluation.Method, int | None]:
     return evaluation.network(model), model.size
 
 
+def _label(experiment: Experiment) -> str:
+    return f"{experiment.name}:{experiment.seed}"
+
+
 def _tagged(rows: pd.DataFrame, split: str) -> pd.DataFrame:
     rows = rows.copy()
     if "epoch" not in rows:
         rows["epoch"] = pd.NA
     rows.insert(0, "split", split)
     return rows
-
-
-def _at_epoch(validation: pd.DataFrame, epoch: int) -> pd.DataFrame:
-    return validation[validation["epoch"] == epoch]
 
 
 def _epoch_ends(log: pd.DataFrame):

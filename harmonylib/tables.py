@@ -24,6 +24,15 @@ TITLES = {
     "s2am_batch2": "S2AM, batch 2",
     "s2am_s2asc": "S2ASC (Cun and Pun)",
     "s2am_s2ad": "S2AD (Cun and Pun)",
+    "swinih": "SwinIH",
+    "swinih_matched": "SwinIH, as many steps in all",
+    "swinih_ms": "SwinIH-MS",
+    "swinih_local": "SwinIH-Local",
+    "swin_t": "Swin-T",
+    "vit": "ViT",
+    "resnet": "ResNet",
+    "hrnet": "HRNet",
+    "ht": "HT",
 }
 MAIN = ("identity", "constant_shift", "histogram", "reinhard", "unet", "s2am", "s2am_s2asc", "s2am_s2ad")
 IN_PAPER = ("histogram", "unet", "s2am")
@@ -33,9 +42,16 @@ HCOCO_NOTHING = (
 
 
 def title(name: str) -> str:
-    """A run's name as a reader should see it."""
+    """A run's name as a reader should see it: its network, pre-trained or not, and what is special about it."""
     base, _, share = name.partition("_share")
-    return f"{TITLES[base]}, {share} % of the data" if share else TITLES.get(name, name)
+    if share:
+        return f"{title(base)}, {share} % of the data"
+    if base.startswith("pretrain_"):
+        return f"{title(base.removeprefix('pretrain_'))}, pre-trained only"
+    network, lemart, recipe = base.partition("_lemart")
+    if lemart:
+        return f"{title(network)} + LEMaRT" + recipe.replace("_", ", ", 1).replace("_", " ")
+    return TITLES.get(base, base)
 
 
 def table1(evidence: Evidence, kind: str | None = None) -> pd.DataFrame:
@@ -149,15 +165,19 @@ def dynamics(evidence: Evidence) -> pd.DataFrame:
 def runs(evidence: Evidence) -> pd.DataFrame:
     """Every run that was made, with its settings: nothing tried is left out."""
     rows = []
-    for name, made in evidence.runs.items():
+    for name, made in evidence.everything.items():
         config, found = made[0].config, made[0].metrics
         trained = "parameters" in found
         options = ", ".join(f"{k}={v}" for k, v in sorted(config.get("options", {}).items()))
+        if not evidence.has(name):
+            rows.append({"run": name, "seeds": len(made), "options": options, "what": _what(config), "steps": "diverged"})
+            continue
         rows.append(
             {
                 "run": name,
                 "seeds": len(made),
                 "options": options,
+                "what": _what(config),
                 "loss": config.get("loss", ""),
                 "learning rate": f"{config['learning_rate']:g} {config['schedule']}" if trained else "",
                 "batch": str(config.get("batch_size", "")),
@@ -167,7 +187,17 @@ def runs(evidence: Evidence) -> pd.DataFrame:
                 f"test fMSE {evidence.protocol()}": _number(evidence.mean(name, kind="any").estimate, 1),
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).fillna("")
+
+
+def _what(config: dict) -> str:
+    """What is special about a run: what it starts from, or what LEMaRT does to which photographs."""
+    if config.get("strategy"):
+        transforms = " ".join(config["transforms"]) or "all transforms"
+        return f"LEMaRT: {config['strategy']} {config['ratio']:g}, {transforms}, {config['photographs']}"
+    words = [f"from {config['start']}"] if config.get("start") else []
+    words += [f"{config['share']:.0%} of the data"] if config.get("share", 1) < 1 else []
+    return ", ".join(words + ([f"{config['length']:g} times the steps"] if config.get("length", 1) != 1 else []))
 
 
 def memory(evidence: Evidence) -> pd.DataFrame | None:
@@ -190,11 +220,6 @@ ALL = {
     "s2am_t4_memory": (memory, "Predicted peak of one training step of S2AM, every combination of the memory lab."),
     "open_questions": (lambda evidence: paper_values.open_questions(), "What the papers leave open, and what was chosen here."),
 }  # fmt: skip
-
-
-def caption(evidence: Evidence, name: str) -> str:
-    """What stands above a table."""
-    return ALL[name][1].format(kind=evidence.kind, protocol=evidence.protocol())
 
 
 def write(results: Path, name: str, table: pd.DataFrame, caption: str) -> list[Path]:

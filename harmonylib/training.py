@@ -15,16 +15,18 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from torch import Tensor
 from tqdm import tqdm
 
 from harmonylib import checkpoints, evaluation, losses, models
+from harmonylib.batches import Perturbed, Triplets
 from harmonylib.config import Experiment, experiment_from
 from harmonylib.data.cache import Cache
 from harmonylib.errors import HarmonyError
+from harmonylib.paths import shown
 
 CHECKPOINT_SECONDS = 300
 READ_LOSS_EVERY = 50  # steps, on a GPU
+WHOLE_VALIDATIONS = 2  # of the last epochs; per-image rows of a hundred epochs would be of no use to anyone
 CURVE_POINTS = 8  # validations of the learning curve in a run with a fixed budget of steps
 CURVE_IMAGES = 64  # of the validation split, for the points between the ends of epochs
 
@@ -42,50 +44,10 @@ class Trained:
     device: str
 
 
-class Batches:
-    """Batches of a split on a device, by step: ``batches[step]`` -> composite, mask, target in [0,1].
-
-    Every pass over the data has its own order, drawn from (seed, pass). Small sets live on the device as uint8; larger
-    ones stay memory-mapped.
-    """
-
-    RESIDENT_BYTES = 2**31
-
-    def __init__(self, cache: Cache, rows: np.ndarray, batch_size: int, seed: int, device: torch.device):
-        if len(rows) < 1:
-            raise HarmonyError("no training triplets: the split or the share leaves none")
-        self.rows, self.batch_size, self.seed, self.device = rows, batch_size, seed, device
-        self.index = cache.index[["real", "mask"]].to_numpy()
-        arrays = (cache.composite, cache.real, cache.mask)
-        self.resident = sum(a.nbytes for a in arrays) <= self.RESIDENT_BYTES
-        self.arrays = [torch.from_numpy(np.array(a)).to(device) for a in arrays] if self.resident else arrays
-        self._orders: dict[int, np.ndarray] = {}
-
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        chosen = np.array([self._row(step * self.batch_size + i) for i in range(self.batch_size)])
-        real, mask = self.index[chosen].T
-        composite, real, mask = (self._take(a, rows) for a, rows in zip(self.arrays, (chosen, real, mask), strict=True))
-        pictures = [(t.float() / 255).permute(0, 3, 1, 2) for t in (composite, real)]
-        return pictures[0], mask.float()[:, None], pictures[1]
-
-    def _take(self, array, rows: np.ndarray) -> Tensor:
-        if self.resident:
-            return array[torch.from_numpy(rows).to(self.device)]
-        return torch.from_numpy(array[rows]).to(self.device)
-
-    def _row(self, position: int) -> int:
-        number, place = divmod(position, len(self.rows))
-        if number not in self._orders:
-            rng = np.random.default_rng([self.seed, number])
-            self._orders = {n: o for n, o in self._orders.items() if n >= number - 1} | {
-                number: rng.permutation(self.rows)
-            }
-        return self._orders[number][place]
-
-
 def total_steps(experiment: Experiment, pictures: int) -> int:
     """Optimiser steps of a run; `pictures` counts the full training split, so that a share of it is trained as long."""
-    return experiment.steps or experiment.epochs * max(1, pictures // experiment.batch_size)
+    steps = experiment.steps or experiment.epochs * max(1, pictures // experiment.batch_size)
+    return max(1, round(experiment.length * steps))
 
 
 def train(
@@ -95,6 +57,8 @@ def train(
     val_rows: np.ndarray,
     checkpoint: Path,
     *,
+    photographs: np.ndarray | None = None,
+    start: Path | None = None,
     full_count: int | None = None,
     key: str = "",
     say: Callable = print,
@@ -103,12 +67,21 @@ def train(
 
     Args:
         train_rows, val_rows: rows of the cache.
-        full_count: number of training triplets before a share was taken (default: all of `train_rows`).
+        photographs: (N,S,S,3) uint8, for LEMaRT to perturb; `train_rows` are not used then.
+        start: a checkpoint to take the weights of, of the same network.
+        full_count: number of training pictures before a share was taken (default: all that are given).
         key: what the run depends on (configuration, data, source); another key in the checkpoint starts afresh.
 
-    Raises HarmonyError when the loss is no longer finite.
+    Raises HarmonyError when `start` is of another network; Diverged when the loss is no longer finite.
     """
-    run = Run(experiment, cache, train_rows, val_rows, checkpoint, full_count or len(train_rows), key)
+    full_count = full_count or len(train_rows if photographs is None else photographs)
+    run = Run(experiment, cache, val_rows, checkpoint, full_count, key)
+    if photographs is None:
+        run.batches = Triplets(cache, train_rows, experiment.batch_size, experiment.seed, run.device)
+    else:
+        run.batches = Perturbed(photographs, experiment.lemart, experiment.batch_size, experiment.seed, run.device)
+    if start is not None:
+        run.take_weights(start)
     if run.resume():
         say(f"{run.label}: resumed at step {run.state['step']} of {run.steps}")
     else:
@@ -133,19 +106,20 @@ def train(
 class Run:
     """The moving parts of one training run, and their way into a checkpoint and back."""
 
-    def __init__(self, experiment, cache, train_rows, val_rows, checkpoint, full_count, key):
+    batches: Triplets | Perturbed
+
+    def __init__(self, experiment, cache, val_rows, checkpoint, full_count, key):
         self.experiment, self.cache, self.checkpoint, self.key = experiment, cache, checkpoint, key
         self.label = f"{experiment.name}, seed {experiment.seed}"
         self.accelerator = _accelerator(experiment.precision)
         self.device = self.accelerator.device
         checkpoints.seed_everything(experiment.seed)
         model = models.build(experiment.model, **experiment.options).to(memory_format=torch.channels_last)
-        optimiser = torch.optim.Adam(model.parameters(), lr=experiment.learning_rate, fused=True)
-        self.model, self.optimiser = self.accelerator.prepare(model, optimiser)
+        self.model, self.optimiser = self.accelerator.prepare(model, _optimiser(experiment, model))
         self.method, self.loss_of = evaluation.network(self.model), losses.of(experiment)
-        self.batches = Batches(cache, train_rows, experiment.batch_size, experiment.seed, self.device)
         self.steps = total_steps(experiment, full_count)
-        self.epoch_ends = {round(self.steps * (e + 1) / experiment.epochs): e + 1 for e in range(experiment.epochs)}
+        epochs = range(experiment.epochs)[-WHOLE_VALIDATIONS:]
+        self.epoch_ends = {round(self.steps * (e + 1) / experiment.epochs): e + 1 for e in epochs}
         self.curve = self.epoch_ends.keys() | {round(self.steps * (i + 1) / CURVE_POINTS) for i in range(CURVE_POINTS)}
         self.few = val_rows[np.linspace(0, len(val_rows) - 1, min(CURVE_IMAGES, len(val_rows))).astype(int)]
         self.state = {"step": 0, "seconds": 0.0, "loss_sum": 0.0, "loss_count": 0, "log": [], "validation": []}
@@ -155,18 +129,19 @@ class Run:
             torch.cuda.reset_peak_memory_stats(self.device)
 
     def step(self, number: int) -> None:
-        """One optimiser step. Raises HarmonyError when the loss is no longer finite."""
+        """One optimiser step, its gradient accumulated over micro-batches. Raises Diverged: the loss is not finite."""
         self.model.train()
-        composite, mask, target = self.batches[number]
+        batch, size = self.batches[number], self.experiment.micro_batch or self.experiment.batch_size
         for group in self.optimiser.param_groups:
             group["lr"] = _learning_rate(self.experiment, number, self.steps)
-        with self.accelerator.autocast():
-            prediction = self.model(composite, mask)
-        loss = self.loss_of(prediction.float(), target, mask)
         self.optimiser.zero_grad()
-        self.accelerator.backward(loss)
+        for composite, mask, target in zip(*(tensor.split(size) for tensor in batch), strict=True):
+            with self.accelerator.autocast():
+                prediction = self.model(composite, mask)
+            loss = self.loss_of(prediction.float(), target, mask) * (len(mask) / self.experiment.batch_size)
+            self.accelerator.backward(loss)
+            self.pending += loss.detach()
         self.optimiser.step()
-        self.pending += loss.detach()
         self.state["step"], self.state["loss_count"] = number + 1, self.state["loss_count"] + 1
         if self.device.type == "cpu" or number % READ_LOSS_EVERY == 0:
             self._read_loss()
@@ -216,6 +191,19 @@ class Run:
         self.state, self.before = saved["state"], saved["state"]["seconds"]
         return True
 
+    def take_weights(self, checkpoint: Path) -> None:
+        """Start from a checkpoint's weights. Raises HarmonyError when it holds another network."""
+        other, own = load_model(checkpoint), self.accelerator.unwrap_model(self.model)
+        kinds = [type(network).__name__ for network in (other, own)]
+        shapes = [{k: v.shape for k, v in network.state_dict().items()} for network in (other, own)]
+        if kinds[0] != kinds[1] or shapes[0] != shapes[1]:
+            sizes = [f"{sum(map(torch.Size.numel, s.values())):,} numbers" for s in shapes]
+            raise HarmonyError(
+                f"{self.label}: cannot start from {shown(checkpoint)}: it holds {kinds[0]} ({sizes[0]}), this run is "
+                f"{kinds[1]} ({sizes[1]}); start from a checkpoint of the same network and options"
+            )
+        own.load_state_dict(other.state_dict())
+
     def result(self) -> Trained:
         return _trained(self.accelerator.unwrap_model(self.model), self.state, self.device)
 
@@ -223,10 +211,19 @@ class Run:
         self.state["loss_sum"] += self.pending.item()
         self.pending.zero_()
         if not np.isfinite(self.state["loss_sum"]):
-            raise HarmonyError(
+            raise Diverged(
                 f"{self.label}: the loss is not finite at step {self.state['step']}; "
-                "lower learning_rate, or use precision float32"
+                "lower learning_rate, or use precision float32",
+                pd.DataFrame(self.state["log"]),
             )
+
+
+class Diverged(HarmonyError):
+    """The loss of a run is no longer finite; `log` is its learning curve so far."""
+
+    def __init__(self, message: str, log: pd.DataFrame):
+        super().__init__(message)
+        self.log = log
 
 
 def finished(checkpoint: Path, key: str) -> Trained | None:
@@ -270,6 +267,17 @@ def _accelerator(precision: str) -> Accelerator:
         raise HarmonyError("precision float16: needs a GPU; use float32 or bfloat16 here")
     AcceleratorState._reset_state()  # runs of one kernel may differ in precision; accelerate keeps the first one's
     return Accelerator(mixed_precision=short, cpu=not torch.cuda.is_available())
+
+
+def _optimiser(experiment: Experiment, model: torch.nn.Module) -> torch.optim.Optimizer:
+    """Adam, or AdamW, which spares biases, norms and tables of relative positions its decay, as Swin's recipe does."""
+    betas, rate = (0.9, experiment.beta2), experiment.learning_rate
+    if experiment.optimiser == "adam":
+        return torch.optim.Adam(model.parameters(), lr=rate, betas=betas, fused=True)
+    decays = {name: p.ndim > 1 and not name.endswith("table") for name, p in model.named_parameters()}
+    matrices, others = ([p for n, p in model.named_parameters() if decays[n] == chosen] for chosen in (True, False))
+    groups = [{"params": matrices, "weight_decay": experiment.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True)
 
 
 def _learning_rate(experiment: Experiment, step: int, steps: int) -> float:

@@ -1,6 +1,6 @@
 """Several runs at once, each in a process with one thread: small networks leave two threads waiting for each other.
 
-    python -m harmonylib.workers PROFILE DATA NAME:SEED [NAME:SEED ...]
+    python -m harmonylib.workers PROFILE DATA        (reads NAME:SEED from its input, a line a job)
 
 One thread a run also makes its weights independent of how many cores the machine has.
 """
@@ -10,58 +10,106 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from threading import Condition
 
 from harmonylib.errors import HarmonyError
 from harmonylib.paths import ROOT
 
+DONE = "--- done ---"
 MOST = 4  # processes; each holds torch and the training pictures, about 1 GB
 
 
-def run(profile: str, data: str, jobs: list[str], workers: int, say: Callable = print) -> None:
+def run(
+    profile: str, data: str, jobs: list[str], needs: dict[str, str], workers: int, say: Callable = print
+) -> None:
     """Run jobs (``name:seed``) on `workers` processes and pass their lines on.
 
-    Raises HarmonyError with the message of the first that failed; what the others finished stays.
+    `needs` says of a job which other job must end before it. Raises HarmonyError with the message of the first that
+    failed; what was finished stays.
     """
-    shares = [jobs[i::workers] for i in range(min(workers, len(jobs)))]
-    processes = [_start(profile, data, share) for share in shares]
+    queue, processes = Queue(jobs, needs), [_start(profile, data) for _ in range(min(workers, len(jobs)))]
     with ThreadPoolExecutor(len(processes)) as pool:
         try:
-            endings = list(pool.map(lambda process: _follow(process, say), processes))
+            endings = list(pool.map(lambda process: _work(process, queue, say), processes))
         except BaseException:  # an interrupt of the notebook reaches this process only
+            queue.stop()
             for process in processes:
                 process.terminate()
             raise
-    for share, ending in zip(shares, endings, strict=True):
-        if ending is not None:
-            raise HarmonyError(f"{' '.join(share)}: {ending}")
+    for ending in filter(None, endings):
+        raise HarmonyError(ending)
 
 
-def _start(profile: str, data: str, jobs: list[str]) -> subprocess.Popen:
-    command = [sys.executable, "-u", "-W", "ignore", "-m", "harmonylib.workers", profile, data, *jobs]
+class Queue:
+    """Jobs that several threads take in order, each after the job that it needs."""
+
+    def __init__(self, jobs: list[str], needs: dict[str, str]):
+        self.waiting, self.needs, self.changed = list(jobs), needs, Condition()
+        self.missing = set(jobs)  # not finished yet
+
+    def take(self) -> str | None:
+        """The next job that can start; None when all are taken, or after a failure."""
+        with self.changed:
+            while self.waiting:
+                ready = [job for job in self.waiting if self.needs.get(job) not in self.missing]
+                if ready:
+                    self.waiting.remove(ready[0])
+                    return ready[0]
+                self.changed.wait()
+        return None
+
+    def done(self, job: str) -> None:
+        with self.changed:
+            self.missing.discard(job)
+            self.changed.notify_all()
+
+    def stop(self) -> None:
+        with self.changed:
+            self.waiting.clear()
+            self.changed.notify_all()
+
+
+def _start(profile: str, data: str) -> subprocess.Popen:
+    command = [sys.executable, "-u", "-W", "ignore", "-m", "harmonylib.workers", profile, data]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, bufsize=1, **pipes)
 
 
-def _follow(process: subprocess.Popen, say: Callable) -> str | None:
-    """Pass a process's lines on; its last line if it failed."""
-    line = ""
-    for line in process.stdout:
-        if not line.startswith("profile "):  # what the study says of itself was said before
-            say(line.rstrip())
-    return (line.strip() or "ended without a word") if process.wait() else None
+def _work(process: subprocess.Popen, queue: Queue, say: Callable) -> str | None:
+    """Feed one process until no job is left; what it said last if it failed."""
+    job, line = None, ""
+    with process:
+        try:
+            while (job := queue.take()) is not None:
+                process.stdin.write(f"{job}\n")
+                for line in iter(process.stdout.readline, ""):
+                    if line.strip() == DONE:
+                        break
+                    if not line.startswith("profile "):  # what the study says of itself was said before
+                        say(line.rstrip())
+                else:
+                    return f"{job}: {line.strip() or 'ended without a word'}"
+                queue.done(job)
+            process.stdin.close()
+        finally:
+            if job is not None:  # failed or interrupted: nobody waits for what will not come
+                queue.stop()
+                process.terminate()
+    return None
 
 
 def main(arguments: list[str]) -> int:
     from harmonylib import experiments
     from harmonylib.study import open_study
 
-    profile, data, *jobs = arguments
+    profile, data = arguments
     try:
         study = open_study(profile, data)
-        for job in jobs:
+        for job in map(str.strip, sys.stdin):
             name, seed = job.split(":")
             study.run(experiments.resolve(experiments.get(name), study.profile, study.data), int(seed))
+            print(DONE)
     except HarmonyError as error:
         print(error)
         return 2

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from harmonylib import config, experiments, models
+from harmonylib import config, experiments, models, training
 from harmonylib.config import PROFILES, Experiment, experiment_from, override, profile
 
 BASE = Experiment("base", "unet")
@@ -86,7 +86,10 @@ def test_a_run_is_its_settings_and_not_its_name():
     changes = {"model": "s2am", "loss": "eq7", "foreground_weight": 4.0, "background_weight": 2.0,
                "learning_rate": 1e-3, "schedule": "cosine", "batch_size": 3, "epochs": 1, "steps": 9,
                "size": 64, "precision": "auto", "subset": "all", "split": "composite", "share": 0.5,
-               "seed": 1, "options": {"width": 8}}  # fmt: skip
+               "seed": 1, "options": {"width": 8}, "study": "lemart", "min_area": 1000.0, "optimiser": "adamw",
+               "beta2": 0.95, "weight_decay": 0.05, "micro_batch": 1, "length": 2.0, "start": "pretrain_unet",
+               "strategy": "block", "ratio": 0.3, "cells": 8, "transforms": ("hue",), "photographs": "target",
+               "photograph_count": 5}  # fmt: skip
     assert changes.keys() == BASE.to_dict().keys() - {"name"}
     ids = {replace(BASE, **{key: value}).config_id for key, value in changes.items()}
     assert len(ids | {BASE.config_id}) == len(changes) + 1
@@ -104,10 +107,60 @@ def test_every_experiment_resolves_under_every_profile(name, data):
         assert (resolved.split, resolved.share, resolved.loss) == (experiment.split, experiment.share, experiment.loss)
         if chosen.size:  # the published sizes are too large to build here for nothing
             models.build(resolved.model, **resolved.options)
-    planned = experiments.plan(chosen, data)
+    planned = experiments.plan(chosen, data, "s2am_t4")
     assert [p.experiment.name for p in planned[:2]] == list(experiments.HEADLINE)
     assert len({p.experiment.config_id for p in planned}) == len(planned)
     assert [len(p.seeds) for p in planned[:2]] == [chosen.headline_seeds] * 2
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_run_of_lemart_resolves_under_every_profile(name):
+    """Its network can be built, and what it starts from is planned before it, with the same network."""
+    chosen = PROFILES[name]
+    planned = experiments.plan(chosen, "embedded", "lemart")
+    names = [p.experiment.name for p in planned]
+    assert len({p.experiment.config_id for p in planned}) == len(planned)
+    for plan in planned:
+        experiment = plan.experiment
+        if chosen.preset not in (None, "reduced"):
+            models.build(experiment.model, **experiment.options)
+        assert experiment.optimiser == "adamw" and experiment.beta2 == 0.95 and experiment.weight_decay == 0.05
+        assert experiment.loss == ("mse" if experiment.strategy else "fn_mse")
+        parent = experiments.parent(replace(experiment, seed=2), chosen, "embedded")
+        assert (parent is None) == (not experiment.start)
+        if parent is not None:
+            assert names.index(parent.name) < names.index(experiment.name)
+            assert (parent.model, parent.options) == (experiment.model, experiment.options)
+            assert parent.seed == (2 if experiments.seeds(parent, chosen) > 2 else 0)
+
+
+def test_the_control_has_as_many_steps_as_pre_training_and_fine_tuning():
+    for chosen in (PROFILES["quick"], PROFILES["long"]):
+        runs = {p.experiment.name: p.experiment for p in experiments.plan(chosen)}
+        steps = {name: training.total_steps(runs[name], 0) for name in ("pretrain_swinih", "swinih", "swinih_matched")}
+        assert steps["swinih_matched"] == steps["pretrain_swinih"] + steps["swinih"]
+
+
+def test_paper_keeps_what_lemart_prints():
+    pre, fine = (experiments.resolve(e, PROFILES["paper"], "iharmony4") for e in (experiments.PRETRAIN, experiments.FINETUNE))
+    assert (pre.learning_rate, pre.epochs, pre.batch_size, pre.size, pre.ratio) == (2.7e-2, 30, 192, 256, 0.5)
+    assert (fine.learning_rate, fine.epochs, fine.schedule, fine.options) == (2.7e-3, 30, "cosine", {})
+    assert experiments.EXPERIMENTS["swinih_lemart_120"].epochs == experiments.EXPERIMENTS["ht"].epochs == 120
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("strategy=stripes", ("'stripes'", "random, grid, block")),
+        ("ratio=1.5", ("1.5", "between 0 and 1")),
+        ("cells=7", ("cells=7", "does not divide", "8")),
+        ("transforms=['glow']", ("'glow'", "defocus")),
+        ("micro_batch=5", ("micro_batch=5", "divisor")),
+    ],
+)
+def test_settings_of_lemart_that_do_not_fit(refused, text, words):
+    with refused(*words):
+        override(experiments.PRETRAIN, [text])
 
 
 def test_t4_and_paper_leave_the_published_settings():
@@ -117,7 +170,7 @@ def test_t4_and_paper_leave_the_published_settings():
 
 
 def test_declared_names_are_unique(refused):
-    assert len(experiments.EXPERIMENTS) == len(experiments.STUDY)
+    assert len(experiments.EXPERIMENTS) == len(experiments.STUDY) + len(experiments.LEMART)
     assert experiments.get("s2am") is experiments.S2AM
     with refused("'s2an'", "s2am"):
         experiments.get("s2an")

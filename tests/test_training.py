@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from harmonylib import checkpoints, evaluation, losses, training
+from harmonylib.batches import Triplets
 from harmonylib.config import Experiment
 from harmonylib.data.cache import prepare
 from harmonylib.data.layout import read_entries
@@ -130,8 +131,8 @@ def drawn(batches, cache, steps):
 def test_each_pass_visits_every_row_once(prepared, monkeypatch, resident):
     cache, rows, _ = prepared
     if not resident:
-        monkeypatch.setattr(training.Batches, "RESIDENT_BYTES", 0)
-    batches = training.Batches(cache, rows, 4, 0, torch.device("cpu"))  # 14 rows: a batch spans two passes
+        monkeypatch.setattr("harmonylib.batches.RESIDENT_BYTES", 0)
+    batches = Triplets(cache, rows, 4, 0, torch.device("cpu"))  # 14 rows: a batch spans two passes
     seen = drawn(batches, cache, range(7))
     passes = seen[:14], seen[14:]
     for one in passes:
@@ -142,13 +143,13 @@ def test_each_pass_visits_every_row_once(prepared, monkeypatch, resident):
 
 def test_the_order_depends_on_the_seed(prepared):
     cache, rows, _ = prepared
-    orders = [drawn(training.Batches(cache, rows, 2, s, torch.device("cpu")), cache, range(7)) for s in (0, 0, 1)]
+    orders = [drawn(Triplets(cache, rows, 2, s, torch.device("cpu")), cache, range(7)) for s in (0, 0, 1)]
     assert orders[0] == orders[1] != orders[2]
 
 
 def test_no_rows(prepared, refused):
-    with refused("no training triplets"):
-        training.Batches(prepared[0], np.array([], int), 2, 0, torch.device("cpu"))
+    with refused("no pictures to train on"):
+        Triplets(prepared[0], np.array([], int), 2, 0, torch.device("cpu"))
 
 
 def test_steps_of_a_run():

@@ -10,7 +10,9 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,22 +78,39 @@ def prepare(entries: list[Entry], size: int, workers: int | None = None, say=pri
             more = f" (and {len(bad) - 1} more: `python -m harmonylib data verify` lists them)" if len(bad) > 1 else ""
             raise HarmonyError(bad[0] + more)
         hashes = dict(zip(files, pool.map(lambda p: _digest(p.read_bytes()), files), strict=True))
-        building = folder.with_name(f".{folder.name}.{os.getpid()}")
-        shutil.rmtree(building, ignore_errors=True)
-        building.mkdir(parents=True)
-        try:
+        with _building(folder) as building:
             index = _write_arrays(building, entries, size, pool)
             index.to_csv(building / "index.csv", index=False)
             root = entries[0].root
             manifest = {"size": size, "files": {p.relative_to(root).as_posix(): hashes[p] for p in files}}
             (building / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-            if folder.exists():  # somebody else was faster, or a folder without a manifest was left behind
-                shutil.rmtree(folder)
-            os.replace(building, folder)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
     say(f"prepared {len(entries)} composites at {size} px in {shown(folder)}")
     return open_cache(folder)
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """Prepared photographs without masks or composites: pixels (N, S, S, 3), uint8, memory-mapped."""
+
+    pixels: np.ndarray
+    data_hash: str
+
+
+def prepare_photographs(files: list[Path], size: int, say=print) -> Photographs:
+    """Resize photographs as `prepare` does; an up-to-date cache is opened as it is. Unreadable files are an error."""
+    stamps = [[path.as_posix(), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    key = _digest(json.dumps([FORMAT, size, PIL.__version__, stamps]))
+    folder = data_dir() / "cache" / f"{files[0].parent.name}-{size}-{key[:12]}"
+    manifest = folder / "manifest.json"
+    if not manifest.is_file():
+        with _building(folder) as building, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            hashes = list(pool.map(lambda p: _digest(p.read_bytes()), files))
+            _write_array(building / "real.npy", files, _reader(size), (size, size, 3), pool)
+            content = {"size": size, "files": dict(zip([p.name for p in files], hashes, strict=True))}
+            (building / "manifest.json").write_text(json.dumps(content, indent=1) + "\n")
+        say(f"prepared {len(files)} photographs at {size} px in {shown(folder)}")
+    content = json.loads(manifest.read_text())
+    return Photographs(np.load(folder / "real.npy", mmap_mode="r"), _digest(json.dumps(content, sort_keys=True))[:16])
 
 
 def open_cache(folder: Path) -> Cache:
@@ -102,28 +121,42 @@ def open_cache(folder: Path) -> Cache:
     return Cache(folder, manifest["size"], *arrays, index, _digest(json.dumps(manifest, sort_keys=True))[:16])
 
 
+@contextmanager
+def _building(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` that takes its place when everything in it is written, and goes otherwise."""
+    building = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    try:
+        yield building
+        if folder.exists():  # somebody else was faster, or a folder without a manifest was left behind
+            shutil.rmtree(folder)
+        os.replace(building, folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _reader(size: int) -> Callable[[Path], np.ndarray]:
+    return lambda path: resize_image(open_rgb(path), "bcmi256", size)
+
+
+def _write_array(target: Path, paths: list[Path], read: Callable, shape: tuple, pool: ThreadPoolExecutor) -> None:
+    array = np.lib.format.open_memmap(target, "w+", np.uint8, (len(paths), *shape))
+    # each worker writes its own rows, so that nothing piles up however large the set is
+    list(pool.map(lambda i: array.__setitem__(i, read(paths[i])), range(len(paths))))
+    array.flush()
+
+
 def _write_arrays(folder: Path, entries: list[Entry], size: int, pool: ThreadPoolExecutor) -> pd.DataFrame:
     reals, masks = sorted({e.real for e in entries}), sorted({e.mask for e in entries})
-
-    def picture(path: Path) -> np.ndarray:
-        return resize_image(open_rgb(path), "bcmi256", size)
+    picture = _reader(size)
 
     def mask(path: Path) -> np.ndarray:
         return resize_mask(open_mask(path), "bcmi256", size) > 0.5
 
-    for name, paths, read, shape in (
-        ("composite", [e.composite for e in entries], picture, (size, size, 3)),
-        ("real", reals, picture, (size, size, 3)),
-        ("mask", masks, mask, (size, size)),
-    ):
-        array = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, (len(paths), *shape))
-        # each worker writes its own rows, so that nothing piles up however large the set is
-        list(
-            pool.map(
-                lambda i, array=array, paths=paths, read=read: array.__setitem__(i, read(paths[i])), range(len(paths))
-            )
-        )
-        array.flush()
+    _write_array(folder / "composite.npy", [e.composite for e in entries], picture, (size, size, 3), pool)
+    _write_array(folder / "real.npy", reals, picture, (size, size, 3), pool)
+    _write_array(folder / "mask.npy", masks, mask, (size, size), pool)
     real_row, mask_row = ({path: i for i, path in enumerate(paths)} for paths in (reals, masks))
     columns = ["subset", "name", "photo", "group", "kind", "real", "mask"]
     rows = [(e.subset, e.name, e.photo, e.group, e.kind, real_row[e.real], mask_row[e.mask]) for e in entries]

@@ -6,7 +6,8 @@ outlined by hand (`photographs`) are there to look at. It fills iHarmony4's layo
     c|a|f|dscene0042_1_2.jpg     subset's letter, scene 42, its one foreground, relighting 2
     fphoto... (e.g. fcoffee_3_1) a photograph, its third region, recolouring 1: all in HFlickr
 
-A tenth of the scenes of each subset, and two of the six photographs, are the test lists.
+A tenth of the scenes of each subset, and two of the six photographs, are the test lists. `unlabelled/` holds further
+scenes, which no list names and which have neither masks nor composites: what LEMaRT pre-trains on.
 """
 
 import os
@@ -23,9 +24,10 @@ from harmonylib.data.layout import FOLDERS, SUBSETS
 from harmonylib.errors import HarmonyError
 from harmonylib.paths import ROOT, data_dir, shown
 
-VERSION = 3  # raise it when the pictures change: an older copy is then written anew
+VERSION = 4  # raise it when the pictures change: an older copy is then written anew
 SCENES = 640
 RELIGHTINGS = 3
+UNLABELLED = 100_000  # number of the first unlabelled scene: all of them are other scenes than the listed ones
 TEST_EVERY = 10
 TEST_PHOTOGRAPHS = ("astronaut", "coffee")
 LETTER = {"HCOCO": "c", "HAdobe5k": "a", "HFlickr": "f", "Hday2night": "d"}
@@ -52,6 +54,7 @@ def ensure(scene_count: int = SCENES, workers: int | None = None, say=print) -> 
     for subset in SUBSETS:
         for folder in FOLDERS:
             (building / subset / folder).mkdir(parents=True)
+    (building / "unlabelled").mkdir()
     try:
         _write_all(building, scene_count, workers or os.cpu_count() or 1)
         (building / "VERSION.txt").write_text(stamp)
@@ -99,6 +102,11 @@ def _write_scene(root: Path, index: int) -> None:
     _write(root / subset, photo, 1, scene.real, scene.mask, scene.composites)
 
 
+def _write_unlabelled(root: Path, index: int) -> None:
+    scene = scenes.render_scene(UNLABELLED + index, SUBSETS[index % len(SUBSETS)], relightings=0)
+    Image.fromarray(scene.real).save(root / "unlabelled" / f"scene{UNLABELLED + index}.jpg", **JPEG)
+
+
 def _write_photograph(root: Path, photo_id: str) -> list[tuple[str, str, str]]:
     photograph, subset, written = photographs.photographs()[photo_id], "HFlickr", []
     split = "test" if photo_id.split("-")[0] in TEST_PHOTOGRAPHS else "train"
@@ -125,3 +133,5 @@ if __name__ == "__main__":
     folder, count, first, step = Path(sys.argv[1]), *map(int, sys.argv[2:])
     for scene_index in range(first, count, step):
         _write_scene(folder, scene_index)
+        if scene_index % 2:  # half as many
+            _write_unlabelled(folder, scene_index // 2)

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from harmonylib.errors import HarmonyError
+from harmonylib.metrics import open_image
 
 SUBSETS = ("HCOCO", "HAdobe5k", "HFlickr", "Hday2night")
 SPLITS = ("train", "val", "test")
@@ -140,28 +141,17 @@ def size_mismatch(entry: Entry, path: Path, size: tuple[int, int], expected: tup
 
 def open_rgb(path: Path) -> Image.Image:
     """The decoded picture as RGB. Raises HarmonyError naming the file if it is missing, truncated or no picture."""
-    return _open(path, "RGB")
+    return open_image(path).convert("RGB")
 
 
 def open_mask(path: Path) -> Image.Image:
     """The decoded mask as 8-bit grey. Raises HarmonyError naming the file if it cannot be read or is empty."""
-    mask = _open(path, "L")
+    mask = open_image(path).convert("L")
     if not np.asarray(mask).max() > 127:
         raise HarmonyError(
             f"{path}: the mask is empty (no pixel above 127 of 255); fix the mask or drop its composites"
         )
     return mask
-
-
-def _open(path: Path, mode: str) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            return image.convert(mode)
-    except FileNotFoundError:
-        raise HarmonyError(f"{path}: no such file; copy it from the set's source") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = str(error).replace(str(path), "file").splitlines()[0] if str(error) else type(error).__name__
-        raise HarmonyError(f"{path}: cannot be read ({reason}); the copy is damaged, fetch the file again") from None
 
 
 def _split_of_subset(root: Path, subset: str, split: str, val_share: float) -> list[Entry]:

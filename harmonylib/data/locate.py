@@ -7,6 +7,11 @@ from harmonylib.data.layout import SUBSETS
 from harmonylib.errors import HarmonyError
 from harmonylib.paths import data_dir, shown
 
+PHOTOGRAPHS = {  # what LEMaRT pre-trains on: folder under the data folder, and where it comes from
+    "unlabelled": ("coco-unlabeled2017", "COCO's 123,403 unlabelled photographs (unlabeled2017)"),
+    "open-images": ("open-images", "photographs of Open Images V6"),
+}
+PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 LADDER = ("iharmony4", "coco-mini", "embedded")  # best first: what `auto` looks for
 ALIASES = {"iharmony4": ("iharmony4", "iHarmony4")}
 
@@ -52,3 +57,20 @@ def locate(data: str, scene_count: int = embedded.SCENES, say=print) -> tuple[st
             f"{data}: neither one of {', '.join(LADDER)} nor a folder; give a set's name or its top folder"
         )
     return name_of(data), root
+
+
+def photographs(name: str, root: Path) -> list[Path]:
+    """Files of the photographs that LEMaRT perturbs, sorted: of a name in `PHOTOGRAPHS`, or of a folder.
+
+    A set may bring its own in a folder of that name, as the embedded one does with `unlabelled`. Raises HarmonyError
+    where there are none.
+    """
+    folder, words = PHOTOGRAPHS.get(name, (name, "photographs"))
+    candidates = [root / name, data_dir() / folder] if name in PHOTOGRAPHS else [Path(name).expanduser()]
+    for candidate in candidates:
+        files = sorted(p for p in candidate.rglob("*") if p.suffix.lower() in PICTURES) if candidate.is_dir() else []
+        if files:
+            return files
+    raise HarmonyError(
+        f"photographs {name!r}: none in {shown(candidates[-1])}; put or link {words} there, or name target or a folder"
+    )

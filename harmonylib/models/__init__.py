@@ -1,11 +1,12 @@
 """Every network of both papers by name: ``build(name, **options)``, ``names()``, and what they have in common.
 
-Without options a network has the size of its paper. A network is listed once, in ``_CLASSES``, and imported when it is
-first built.
+Without options a network has the size of its paper. A network is listed once, in one of the tables below, and imported
+when it is first built.
 """
 
 import inspect
 from importlib import import_module
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,12 +14,25 @@ from torch import Tensor, nn
 
 from harmonylib.errors import HarmonyError
 
-_CLASSES = {  # name: module:class
+S2AM_T4 = {  # name: module:class
     "unet": "unet:UNet",
     "s2am": "s2am:S2AM",
     "s2am_s2asc": "s2am_original:S2ASC",
     "s2am_s2ad": "s2am_original:S2AD",
 }
+TABLE_3 = {  # of LEMaRT: what is listed here is trained with and without pre-training
+    "swinih": "swinih:SwinIH",
+    "vit": "vit:ViT",
+    "resnet": "resnet:ResNet",
+    "hrnet": "hrnet:HRNet",
+    "ht": "ht:HT",
+}
+TABLE_4 = {  # of LEMaRT: what is listed here is compared with SwinIH, all of them trained from scratch
+    "swinih_ms": "swin_t:SwinIHMS",
+    "swinih_local": "swinih:SwinIHLocal",
+    "swin_t": "swin_t:SwinT",
+}
+_CLASSES = S2AM_T4 | TABLE_3 | TABLE_4
 
 
 def names() -> list[str]:
@@ -36,16 +50,21 @@ def build(name: str, **options) -> nn.Module:
     Raises:
         HarmonyError: unknown name or option, or a value the network cannot be built with.
     """
-    if name not in _CLASSES:
-        raise HarmonyError(f"model {name!r} does not exist; choose one of {', '.join(names())}")
-    module, class_name = _CLASSES[name].split(":")
-    network = getattr(import_module(f"harmonylib.models.{module}"), class_name)
+    network = class_of(name)
     defaults = {key: parameter.default for key, parameter in inspect.signature(network).parameters.items()}
     for key, value in options.items():
         if key not in defaults:
             raise HarmonyError(f"model {name!r} has no option {key!r}; it has {', '.join(defaults) or 'none'}")
         _check_type(name, key, value, defaults[key])
     return network(**options)
+
+
+def class_of(name: str) -> type["Harmonizer"]:
+    """The class behind a name, imported now. Raises HarmonyError for an unknown name."""
+    if name not in _CLASSES:
+        raise HarmonyError(f"model {name!r} does not exist; choose one of {', '.join(names())}")
+    module, class_name = _CLASSES[name].split(":")
+    return getattr(import_module(f"harmonylib.models.{module}"), class_name)
 
 
 def _check_type(name: str, key: str, value: object, default: object) -> None:
@@ -61,9 +80,12 @@ class Harmonizer(nn.Module):
     Subclasses implement ``predict``, which may rely on sides that are multiples of ``multiple``. Other sizes are
     continued by reflection on the right and at the bottom, and the result is cropped. The result is clamped to [0, 1]
     in evaluation mode only: in training a clamp would cut the gradient of every pixel that overshoots.
+
+    ``presets`` are named sets of options, smaller than the paper's: a profile names one (`config.Profile.preset`).
     """
 
     multiple = 1
+    presets: ClassVar[dict[str, dict]] = {}
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
         """Harmonize a batch.

@@ -7,6 +7,8 @@ down the mask is sampled in 2 x 2 corners, not averaged, and its blur has an eff
 Deviation: the skips carry features before their activation. The networks take [0, 1] and have no final activation.
 """
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -76,6 +78,12 @@ class Pix2PixUNet(Harmonizer):
         width: channels after the first convolution; they double with every level up to ``8 * width``.
         depth: number of down-samplings, at least 5: 8 takes 256 px to 1, 6 takes 64 px to 1.
     """
+
+    presets: ClassVar = {
+        "tiny": {"width": 4, "depth": 5},
+        "small": {"width": 4, "depth": 6},
+        "medium": {"width": 6, "depth": 6},
+    }
 
     def __init__(self, *, width: int = 64, depth: int = 8):
         super().__init__()

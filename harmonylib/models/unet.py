@@ -10,6 +10,8 @@ activation (so that [0, 1] is reached, not approached), and PyTorch's own initia
 He's. There is no skip from the input image to the output.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -38,6 +40,8 @@ class UNet(Harmonizer):
         width: channels of the first stage; they double with every stage up to ``8 * width``.
         depth: number of down-sampling blocks.
     """
+
+    presets: ClassVar = {"tiny": {"width": 8}, "small": {"width": 8}, "medium": {"width": 12}}
 
     def __init__(self, *, width: int = 64, depth: int = 4):
         super().__init__()

@@ -1,0 +1,204 @@
+"""Tables of the LEMaRT study, from records alone: every printed cell beside ours, or why there is none of ours."""
+
+import pandas as pd
+
+from harmonylib import experiments, metrics, models, paper_values
+from harmonylib.evidence import Evidence
+from harmonylib.tables import interval, title
+
+UNITS = {"psnr": ("PSNR", 2), "mse": ("MSE", 1), "fpsnr": ("fPSNR", 2), "fmse": ("fMSE", 1)}
+SUBSETS = ("HCOCO", "HAdobe5k", "HFlickr", "Hday2night", "all")
+PRINTED = {  # LEMaRT's Table 1, its columns
+    "composite": "composite image", "dih": "DIH", "s2am": "S2AM", "dovenet": "DoveNet", "bargainnet": "BargainNet", "intrharm": "IntrHarm",
+    "rainnet": "RainNet", "is2am": "iS2AM", "dht+": "DHT+", "scs-co": "SCS-Co", "lemart": "LEMaRT (SwinIH)",
+}  # fmt: skip
+OURS = ("identity", "unet", "s2am", "swinih", "swinih_lemart")  # beside Table 1's columns
+NOT_COMPUTED = "not computed in this profile"
+REALHM = "not computed: needs RealHM under data/RealHM and Open Images under data/open-images (README, Data)"
+NOT_PRINTED = "not printed"
+
+
+def table1(evidence: Evidence) -> pd.DataFrame:
+    """LEMaRT's Table 1: eleven printed columns, and ours on all test pictures, by subset."""
+    rows, ours = [], {name: name for name in OURS}
+    for better in ("swinih_lemart_full", "swinih_lemart_120"):  # at full size; and for the published 120 epochs
+        if evidence.has(better):
+            ours["swinih_lemart"] = better
+    for subset in SUBSETS:
+        chosen = None if subset == "all" else subset
+        for metric in ("psnr", "mse"):
+            row = {"subset": subset, "metric": UNITS[metric][0]}
+            row |= {f"{words} (printed)": _printed("table1", metric, method, subset) for method, words in PRINTED.items()}
+            row |= {f"{title(n)} (here)": _ours(evidence, run, metric, subset=chosen) for n, run in ours.items()}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def table2(evidence: Evidence) -> pd.DataFrame:
+    """LEMaRT's Table 2, RealHM: printed values, and what ours would need."""
+    names = {"dovenet": "DoveNet", "s2am": "S2AM", "ssh": "SSH", "lemart": "LEMaRT"}
+    return pd.DataFrame(
+        {
+            "method": words,
+            "MSE (printed)": _printed("table2", "mse", method),
+            "PSNR (printed)": _printed("table2", "psnr", method),
+            "here": REALHM if method == "lemart" else "not computed: another group's network",
+        }
+        for method, words in names.items()
+    )
+
+
+def table3(evidence: Evidence) -> pd.DataFrame:
+    """LEMaRT's Table 3: every network in `models.TABLE_3`, without and with pre-training."""
+    rows = []
+    for name in models.TABLE_3:
+        for suffix, words in (("", "without"), ("_lemart", "with")):
+            keys = {"network": title(name), "LEMaRT": words}
+            rows.append(keys | _beside(evidence, "table3", name + suffix.replace("_", "+"), name + suffix))
+    return pd.DataFrame([_nothing(evidence, network="do nothing", LEMaRT=""), *rows])
+
+
+def table4(evidence: Evidence) -> pd.DataFrame:
+    """LEMaRT's Table 4: designs of SwinIH, from scratch; and how much their windows show (1: not at all)."""
+    rows = []
+    for name in ("swinih", *models.TABLE_4):
+        blocks = interval(evidence.mean(name, "blockiness"), 3) if evidence.has(name) else NOT_COMPUTED
+        rows.append({"design": title(name)} | _beside(evidence, "table4", name, name) | {"blockiness": blocks})
+    return pd.DataFrame([_nothing(evidence, design="do nothing"), *rows]).fillna("")
+
+
+def table5(evidence: Evidence) -> pd.DataFrame:
+    """LEMaRT's Table 5: three strategies to propose masks."""
+    names = {"random": "swinih_lemart", "grid": "swinih_lemart_grid", "block": "swinih_lemart_block"}
+    rows = [{"strategy": s} | _beside(evidence, "table5", f"lemart/{s}", run) for s, run in names.items()]
+    return pd.DataFrame([_nothing(evidence, strategy="do nothing"), *rows])
+
+
+def table6(evidence: Evidence) -> pd.DataFrame:
+    """LEMaRT's Table 6: three mask ratios."""
+    names = {"30": "swinih_lemart_ratio30", "50": "swinih_lemart", "70": "swinih_lemart_ratio70"}
+    rows = [{"mask ratio": f"{r} %"} | _beside(evidence, "table6", f"lemart/{r}", run) for r, run in names.items()]
+    return pd.DataFrame([_nothing(evidence, **{"mask ratio": "do nothing"}), *rows])
+
+
+def data_efficiency(evidence: Evidence) -> pd.DataFrame:
+    """Figure 6 as numbers: the gain of pre-training by share of the data, against scratch and as many steps of it."""
+    gains = {1: "about 300 (called MSE)", 10: "2.3 to 2.4 dB (at 10 % or less)", 50: NOT_PRINTED, 100: "1.4 dB; below 90 (called MSE)"}
+    rows = []
+    for share in (*experiments.LEMART_SHARES, 1.0):
+        names = [n if share == 1 else f"{n}_share{share * 100:.0f}" for n in ("swinih", "swinih_matched", "swinih_lemart")]
+        row = {"share of the data": f"{share:.0%}", "gain (printed)": gains[round(100 * share)]}
+        for name, words in zip(names, ("scratch", "scratch, as many steps in all", "LEMaRT"), strict=True):
+            row |= {f"{words}: {unit}": _ours(evidence, name, metric) for metric, (unit, _) in UNITS.items() if metric != "fpsnr"}
+        for name, words in zip(names[:2], ("scratch", "as many steps"), strict=True):
+            known = evidence.has(name, names[2])
+            row[f"PSNR gain over {words}"] = interval(evidence.difference(names[2], name, "psnr"), 2) if known else NOT_COMPUTED
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def pretraining(evidence: Evidence) -> pd.DataFrame:
+    """What the paper does not vary: how long, on which photographs and by which transform SwinIH is pre-trained."""
+    words = {"": "none", "_lemart_quarter": "a quarter as long", "_lemart_half": "half as long", "_lemart": "the default",
+             "_lemart_target": "on the set's own photographs", "_matched": "none; as many steps in all"}  # fmt: skip
+    words |= {f"_lemart_{r}": f"{r.removeprefix('only_')} alone" for r in experiments.RECIPES if r.startswith("only_")}
+    rows = []
+    for suffix, what in words.items():
+        name, known = f"swinih{suffix}", evidence.has(f"swinih{suffix}")
+        before = "pretrain_" + name.replace("_lemart", "")
+        zero = interval(evidence.ratio(before), 3) if "_lemart" in suffix and evidence.has(before) else ""
+        rows.append(
+            {
+                "pre-training": what,
+                "seeds": len(evidence.of(name)) if known else "",
+                "pre-trained only: share of doing nothing": zero,
+                "fine-tuned: share of doing nothing": interval(evidence.ratio(name), 3) if known else NOT_COMPUTED,
+                "fMSE": _ours(evidence, name, "fmse"),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def printed_values(evidence: Evidence) -> pd.DataFrame:
+    """Every number that either paper prints as a result, with ours, or with why there is none of ours."""
+    table = paper_values.load().query("table != 'settings'")
+    cells = [_here(evidence, row) for row in table.itertuples()]
+    return table.assign(value=[f"{v:g}" for v in table["value"]], here=cells).rename(columns={"value": "printed"})
+
+
+def _here(evidence: Evidence, row) -> str:
+    """Ours beside one printed number."""
+    metric, method = row.metric, row.method
+    if row.subset == "RealHM":
+        return REALHM if method == "lemart" else "not computed: another group's network"
+    run, _, variant = method.partition("/")
+    name = {"composite": "identity", "lemart": "swinih_lemart"}.get(run, run.replace("+", "_"))
+    if row.table in ("table5", "table6"):
+        name += {"random": "", "50": "", "grid": "_grid", "block": "_block", "30": "_ratio30", "70": "_ratio70"}[variant]
+    if not evidence.has(name):
+        known = name in experiments.EXPERIMENTS
+        return NOT_COMPUTED if known else "not computed: another group's network, or all of them"
+    epoch = int(variant.removeprefix("epoch")) if variant.startswith("epoch") else None
+    if metric in UNITS and row.paper == "lemart":
+        subsets = {"subset": None if row.subset == "all" else row.subset} if row.table == "table1" else {}
+        return _ours(evidence, name, metric, **subsets)
+    if metric == "fmse":
+        return f"{evidence.mean(name, protocol='s2am_t4').estimate:.4f} ({evidence.protocol('s2am_t4')})"
+    if metric == "val_fmse" and epoch:
+        return f"{metrics.to_s2am_t4(evidence.mean(name, split='val', epoch=epoch).estimate):.4f} (on the paper's scale)"
+    if metric == "train_loss" and epoch:
+        losses = [run.metrics["train_loss"][str(epoch)] for run in evidence.of(name)]
+        return f"{sum(losses) / len(losses):.4f}"
+    if metric == "train_loss_drop_percent":
+        drops = [100 - 100 * r.metrics["train_loss"]["2"] / r.metrics["train_loss"]["1"] for r in evidence.of(name)]
+        return f"{sum(drops) / len(drops):.1f}"
+    if metric in ("resolution", "epochs"):
+        config = evidence.of(name)[0].config
+        return str(config["size"] if metric == "resolution" else f"{config['steps'] or config['epochs']} {'steps' if config['steps'] else 'epochs'}")
+    return "see the table or the claim it belongs to"
+
+
+def _printed(table: str, metric: str, method: str, subset: str | None = None) -> str:
+    rows = paper_values.load().query("paper == 'lemart' and table == @table and metric == @metric and method == @method")
+    rows = rows if subset is None else rows[rows["subset"] == subset]
+    return f"{rows['value'].iloc[0]:.1f}" if len(rows) else NOT_PRINTED
+
+
+def _ours(evidence: Evidence, name: str, metric: str, **where) -> str:
+    if not evidence.has(name):
+        return NOT_COMPUTED
+    if "subset" in where:  # as the paper's subsets: scenes and photographs together
+        where["kind"] = "any"
+    return interval(evidence.mean(name, metric, **where), UNITS[metric][1])
+
+
+def _beside(evidence: Evidence, table: str, method: str, name: str) -> dict:
+    """Four metrics, printed and ours, and the share of doing nothing."""
+    cells: dict = {"seeds": len(evidence.of(name)) if evidence.has(name) else ""}
+    for metric, (unit, _) in UNITS.items():
+        cells |= {f"{unit} (printed)": _printed(table, metric, method), f"{unit} (here)": _ours(evidence, name, metric)}
+    share = interval(evidence.ratio(name), 3) if evidence.has(name) else NOT_COMPUTED
+    return cells | {"share of doing nothing": share}
+
+
+def _nothing(evidence: Evidence, **keys) -> dict:
+    """The row of doing nothing; PSNR and MSE of it are printed in Table 1."""
+    name = "identity_all" if evidence.has("identity_all") else "identity"
+    cells: dict = {"seeds": ""}
+    for metric, (unit, _) in UNITS.items():
+        printed = _printed("table1", metric, "composite", "all")
+        cells |= {f"{unit} (printed)": printed, f"{unit} (here)": _ours(evidence, name, metric)}
+    return keys | cells | {"share of doing nothing": "1"}
+
+
+ALL = {
+    "lemart_table1": (table1, "Table 1 of LEMaRT: printed on iHarmony4 (protocol unstated but for the composite), and here ({protocol}, all test pictures, 95 % intervals)."),
+    "lemart_table2": (table2, "Table 2 of LEMaRT: RealHM."),
+    "lemart_table3": (table3, "Table 3 of LEMaRT: five networks with and without pre-training; here {protocol}, {kind}s."),
+    "lemart_table4": (table4, "Table 4 of LEMaRT: designs of SwinIH, from scratch; here {protocol}, {kind}s."),
+    "lemart_table5": (table5, "Table 5 of LEMaRT: how masks are proposed; here {protocol}, {kind}s."),
+    "lemart_table6": (table6, "Table 6 of LEMaRT: how much of the picture is masked; here {protocol}, {kind}s."),
+    "lemart_data_efficiency": (data_efficiency, "Figure 6 of LEMaRT as numbers, with a run from scratch of as many steps ({protocol}, {kind}s)."),
+    "lemart_pretraining": (pretraining, "Beyond the paper: how long, on what and with which perturbation to pre-train ({protocol}, {kind}s)."),
+    "printed_values": (printed_values, "Every result that either paper prints, with ours where there is one. Ours are on this profile's data and size."),
+}  # fmt: skip
