@@ -50,7 +50,9 @@ $(BUILD)/%.ipynb: notebooks/%.ipynb $(SOURCES) | $(VENV)/.ready
 
 $(BUILD)/02_baselines.ipynb: $(BUILD)/01_data_prep.ipynb
 $(BUILD)/03_s2am_t4.ipynb: $(BUILD)/02_baselines.ipynb
-$(TABLES): $(BUILD)/03_s2am_t4.ipynb
+$(BUILD)/04_lemart_pretraining.ipynb: $(BUILD)/03_s2am_t4.ipynb
+$(BUILD)/05_swinih_ablations.ipynb: $(BUILD)/04_lemart_pretraining.ipynb
+$(TABLES): $(BUILD)/05_swinih_ablations.ipynb
 
 lint: $(VENV)/.ready  ## ruff on the package, the tests and the notebooks; notebooks stripped
 	$(VENV)/bin/ruff check --output-format concise .

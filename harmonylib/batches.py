@@ -34,7 +34,7 @@ class Order:
 
 
 class Triplets:
-    """Composites of a split with their targets: ``batches[step]`` -> composite, mask, target in [0,1], on the device."""
+    """Composites of a split and their targets: ``batches[step]`` -> composite, mask, target in [0,1] on the device."""
 
     def __init__(self, cache: Cache, rows: np.ndarray, batch_size: int, seed: int, device: torch.device):
         self.order, self.device = Order(rows, batch_size, seed), device
@@ -53,9 +53,7 @@ class Triplets:
 class Perturbed:
     """Photographs, and what LEMaRT makes of them (section 3.2), drawn afresh for every step from (seed, step)."""
 
-    def __init__(
-        self, photographs: np.ndarray, lemart: LEMaRT, batch_size: int, seed: int, device: torch.device
-    ):
+    def __init__(self, photographs: np.ndarray, lemart: LEMaRT, batch_size: int, seed: int, device: torch.device):
         self.order, self.device = Order(np.arange(len(photographs)), batch_size, seed), device
         self.lemart, self.seed = lemart, seed
         (self.photographs,) = _resident((photographs,), device)

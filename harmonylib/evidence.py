@@ -59,7 +59,13 @@ class Evidence:
         return "identity"
 
     def per_image(
-        self, name: str, protocol: str = "bcmi256", split: str = "test", kind: str | None = None, epoch=None, subset=None
+        self,
+        name: str,
+        protocol="bcmi256",
+        split="test",
+        kind: str | None = None,
+        epoch=None,
+        subset: str | None = None,
     ) -> pd.DataFrame:
         """Per-image rows of a method, each number the mean over its seeds; `kind` as in `kinds`, "any" for both."""
         kind = None if kind == "any" else kind or self.kind
@@ -83,7 +89,9 @@ class Evidence:
         a, b = (self.per_image(n, **where) for n in (name, other))
         return statistics.paired_bootstrap(a[column], b[column], a["group"])
 
-    def by_seed(self, name: str, column="fmse", protocol="bcmi256", split="test", epoch=None, subset=None) -> list[float]:
+    def by_seed(
+        self, name: str, column="fmse", protocol="bcmi256", split="test", epoch=None, subset: str | None = None
+    ) -> list[float]:
         """The mean of each seed alone."""
         tables = [record.rows(protocol, split, self.kind, epoch) for record in self.of(name)]
         return [rows[column][rows["subset"].eq(subset) | (subset is None)].mean() for rows in tables]

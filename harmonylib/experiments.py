@@ -40,11 +40,12 @@ STUDY = (
 HEADLINE = ("unet", "s2am")
 
 # LEMaRT, sections 4.2 to 4.4. The batch of fine-tuning is not printed: taken to be that of pre-training.
-ADAMW = {"optimiser": "adamw", "beta2": 0.95, "weight_decay": 0.05, "schedule": "cosine", "batch_size": 192}
-PRETRAIN = Experiment("pretrain_swinih", "swinih", study="lemart", loss="mse", learning_rate=2.7e-2, epochs=30, subset="all",
-                      strategy="random", ratio=0.5, **ADAMW)  # fmt: skip
-FINETUNE = Experiment("swinih", "swinih", study="lemart", loss="fn_mse", learning_rate=2.7e-3, epochs=30, subset="all",
-                      **ADAMW)  # fmt: skip
+ADAMW = {"optimiser": "adamw", "beta2": 0.95, "weight_decay": 0.05, "schedule": "cosine", "batch_size": 192,
+         "study": "lemart", "subset": "all"}  # fmt: skip
+PRETRAIN = Experiment(
+    "pretrain_swinih", "swinih", strategy="random", ratio=0.5, learning_rate=2.7e-2, epochs=30, **ADAMW
+)
+FINETUNE = Experiment("swinih", "swinih", loss="fn_mse", learning_rate=2.7e-3, epochs=30, **ADAMW)
 EPOCHS = {"ht": 120}  # of fine-tuning, where it is not 30 (section 4.4a)
 RECIPES = {  # pre-trainings of SwinIH that differ from the default one, by what is appended to its name
     "grid": {"strategy": "grid"},  # Table 5

@@ -27,15 +27,27 @@ def save(figure: Figure, results: Path, name: str) -> None:
     folder = results / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"{name}.png", metadata={"Software": None}, bbox_inches="tight")
+    _display(figure)
+    plt.close(figure)
+
+
+def show(path: Path) -> None:
+    """Show a figure that was saved before, where a notebook is running."""
+    try:
+        from IPython.display import Image as Shown
+    except ImportError:
+        return
+    _display(Shown(filename=str(path)))
+
+
+def _display(something) -> None:
     try:
         from IPython import get_ipython
         from IPython.display import display
-
-        if get_ipython() is not None:
-            display(figure)
     except ImportError:
-        pass
-    plt.close(figure)
+        return
+    if get_ipython() is not None:
+        display(something)
 
 
 def outlined(
@@ -83,31 +95,32 @@ def error_of_nothing(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def example_names(evidence: Evidence) -> list[str]:
-    """The pictures that every method's outputs were kept for."""
-    folder = evidence.of("identity")[0].folder / "examples"
+def example_names(evidence: Evidence, nothing: str = "identity") -> list[str]:
+    """The pictures that every method's outputs were kept for; `nothing`: the record of doing nothing on them."""
+    folder = evidence.of(nothing)[0].folder / "examples"
     return sorted(path.name.removesuffix(".real.png") for path in folder.glob("*.real.png"))
 
 
-def _example(evidence: Evidence, method: str, name: str, suffix: str = "") -> np.ndarray:
+def example(evidence: Evidence, method: str, name: str, suffix: str = "") -> np.ndarray:
+    """A picture that a run has kept: its output, or of doing nothing also ``.real`` and ``.mask``. (H, W, 3) uint8."""
     with Image.open(evidence.of(method)[0].folder / "examples" / f"{name}{suffix}.png") as image:
         return np.asarray(image.convert("RGB"))
 
 
 @matplotlib.rc_context(STYLE)
-def comparison(evidence: Evidence, methods: Iterable[str]) -> Figure:
+def comparison(evidence: Evidence, methods: Iterable[str], nothing: str = "identity") -> Figure:
     """Methods side by side on the example pictures, between composite and target, with their fMSE."""
-    methods, names = list(methods), example_names(evidence)
+    methods, names = list(methods), example_names(evidence, nothing)
     figure, axes = plt.subplots(
         len(names), len(methods) + 1, figsize=(1.75 * (len(methods) + 1), 1.8 * len(names)), squeeze=False
     )
     for row, name in enumerate(names):
-        mask = _example(evidence, "identity", name, ".mask")[..., 0]
-        real = _example(evidence, "identity", name, ".real")
+        mask = example(evidence, nothing, name, ".mask")[..., 0]
+        real = example(evidence, nothing, name, ".real")
         for axis, method in zip(axes[row], methods, strict=False):
-            picture = _example(evidence, method, name)
-            title = "composite" if method == "identity" else tables.title(method)
-            outlined(axis, picture, mask if method == "identity" else None, title if row == 0 else "")
+            picture = example(evidence, method, name)
+            title = "composite" if method == nothing else tables.title(method)
+            outlined(axis, picture, mask if method == nothing else None, title if row == 0 else "")
             axis.set_xlabel(f"fMSE {metrics.score(picture, real, mask / 255)['fmse']:.0f}", fontsize=8)
         outlined(axes[row, -1], real, None, "target" if row == 0 else "")
     return figure
@@ -120,9 +133,9 @@ def qualitative(evidence: Evidence, method: str = "s2am") -> Figure:
     figure, axes = plt.subplots(len(names), 5, figsize=(9.2, 1.85 * len(names)), squeeze=False)
     heads = ("input composite", "binary mask", f"{tables.title(method)} output", "ground truth", "error of the output")
     for row, name in enumerate(names):
-        mask = _example(evidence, "identity", name, ".mask")
-        composite, real = (_example(evidence, "identity", name, suffix) for suffix in ("", ".real"))
-        output = _example(evidence, method, name)
+        mask = example(evidence, "identity", name, ".mask")
+        composite, real = (example(evidence, "identity", name, suffix) for suffix in ("", ".real"))
+        output = example(evidence, method, name)
         for axis, picture, head in zip(axes[row], (composite, mask, output, real), heads, strict=False):
             outlined(axis, picture, mask[..., 0] if picture is not mask else None, head if row == 0 else "")
         error = np.abs(output.astype(float) - real).mean(-1)

@@ -164,11 +164,13 @@ def _share_axis(axis) -> None:
 @matplotlib.rc_context(STYLE)
 def qualitative(evidence: Evidence, methods: Iterable[str] = QUALITATIVE) -> Figure:
     """The paper's Figure 5: composites, what every method at hand makes of them, targets; with fMSE."""
-    names, methods = figures.example_names(evidence), list(methods)
-    shown = [method for method in methods if run_of(evidence, method) == method and _keeps(evidence, method, names)]
-    if not shown:
+    nothing, methods = run_of(evidence, "identity"), list(methods)
+    names = figures.example_names(evidence, nothing)
+    runs = {method: run for method in methods if (run := run_of(evidence, method)) and _keeps(evidence, run, names)}
+    if not runs:
         return _note_alone("no example pictures in these records")
-    figure = figures.comparison(evidence, shown)
+    shown = list(runs)
+    figure = figures.comparison(evidence, runs.values(), nothing)
     side = min(10.5 / (len(shown) + 1), 1.6)
     figure.set_size_inches(side * (len(shown) + 1), (side + 0.18) * len(names) + 0.3)
     for axis, method in zip(figure.axes, shown, strict=False):
@@ -195,7 +197,7 @@ def block_edges(evidence: Evidence, rows: int = 3) -> Figure:
     """
     figure = plt.figure(figsize=(10, 1.62 * rows + 0.6))
     left, right = figure.subfigures(1, 2, width_ratios=(6.2, 3.8))
-    pair, names = ("swinih_local", "swinih"), figures.example_names(evidence)
+    pair, names = ("swinih_local", "swinih"), figures.example_names(evidence, run_of(evidence, "identity"))
     if all(evidence.has(method) and _keeps(evidence, method, names) for method in pair):
         _crops(left.subplots(rows, 4, squeeze=False), evidence, names, pair)
     else:
@@ -223,10 +225,10 @@ def _crops(axes: np.ndarray, evidence: Evidence, names: list[str], pair: tuple[s
     for axis in axes[len(names) :].flat:
         axis.set_visible(False)
     for row, name in zip(axes, worst, strict=False):
-        composite = figures._example(evidence, "identity", name).astype(float)
-        inside = figures._example(evidence, "identity", name, ".mask")[..., 0] > 127
+        composite = figures.example(evidence, run_of(evidence, "identity"), name).astype(float)
+        inside = figures.example(evidence, run_of(evidence, "identity"), name, ".mask")[..., 0] > 127
         centre = _crossing(inside.any(1)), _crossing(inside.any(0))
-        outputs = [_around(figures._example(evidence, method, name), centre) for method in pair]
+        outputs = [_around(figures.example(evidence, method, name), centre) for method in pair]
         changes = [output - _around(composite, centre) for output in outputs]
         gain = float(np.clip(100 // max(np.percentile(np.abs(changes), 99.5), 1), 1, 16))
         for i, (output, change) in enumerate(zip(outputs, changes, strict=True)):

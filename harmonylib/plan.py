@@ -51,11 +51,11 @@ def show(study: Study) -> None:
 
 
 def on_cards(profile: Profile) -> pd.DataFrame:
-    """Hours of LEMaRT's main runs at the paper's size on cards that are not here, and the pictures a card holds at once.
+    """Hours of LEMaRT's main runs at the paper's size on other cards, and the pictures that a card holds at once.
 
     A tenth of the stated peak would be a slow program, half of it a very good one: the share that this device reaches
-    on the same network, `share_of_peak`, stands in for it. Memory counts attention maps that a GPU's fused kernels never
-    hold, so more pictures may fit. One row a run and card.
+    on the same network, `share_of_peak`, stands in for it. Memory counts attention maps that a GPU's fused kernels
+    never hold, so more pictures may fit. One row a run and card.
     """
     share, rows = share_of_peak(), []
     for name in ("pretrain_swinih", "swinih_lemart", "swinih_lemart_120"):
@@ -63,16 +63,16 @@ def on_cards(profile: Profile) -> pd.DataFrame:
         steps = total_steps(experiment, PICTURES["photographs" if experiment.strategy else "lemart"])
         flops = steps * experiment.batch_size * flops_per_picture(experiment.model, experiment.size)
         for card, (peak, room) in CARDS.items():
-            row = {"run": name, "card": card, "optimiser steps": steps, "PFLOP": f"{flops / 1e15:,.0f}"}
-            hours = f"{flops / (peak * share) / 3600:,.0f}"
-            rows.append(row | {"hours": hours, "at the stated peak": f"{flops / peak / 3600:,.0f}", "pictures at once": _fitting(experiment, room)})
+            hours, least = (f"{flops / speed / 3600:,.1f}" for speed in (peak * share, peak))
+            row = {"run": name, "card": card, "optimiser steps": steps, "PFLOP": f"{flops / 1e15:,.0f}", "hours": hours}
+            rows.append(row | {"at the stated peak": least, "pictures at once": _fitting(experiment, room)})
     print(f"this device reaches {share:.0%} of its own peak ({_device()}, SwinIH at {PROBE_SIZE} px, float32)")
     return pd.DataFrame(rows)
 
 
 @lru_cache
 def flops_per_picture(model: str, size: int) -> float:
-    """Floating-point operations of a training step (forward and backward) on one picture at the paper's size, counted."""
+    """Floating-point operations of a training step (both ways) on one picture, for the paper's size, counted."""
     with torch.device("meta"):
         network = models.build(model)
         with FlopCounterMode(display=False) as counter:

@@ -7,17 +7,27 @@ from pathlib import Path
 
 import pandas as pd
 
-from harmonylib import claims, figures, records, tables, tables_lemart
+from harmonylib import claims, figures, figures_lemart, records, tables, tables_lemart
 from harmonylib.evidence import Evidence
 
 TABLES = tables.ALL | tables_lemart.ALL
-FIGURES = {  # name: (what draws it, its caption, the runs without which there is nothing to draw)
+FIGURES = {  # name: (what draws it from records, its caption, the runs it needs); None: notebook 04 or 05 has drawn it
     "s2am_t4_methods": (figures.methods, "Table 1 as a picture: what is left of the error of doing nothing. Diamonds: the paper's values on HCOCO, on the reading of its scale that makes sense.", ("histogram",)),
     "s2am_t4_figure1": (figures.qualitative, "Figure 1 of S2AM-T4 and a column more: the object's outline, and where the output is still off.", ("s2am",)),
     "s2am_t4_learning_curves": (figures.learning_curves, "Section 4.3: one line a seed; dots are the ends of the epochs.", ("unet", "s2am")),
     "s2am_t4_data_share": (figures.data_share, "RQ1: what less training data costs, at the same number of optimiser steps.", ("unet", "s2am", "unet_share10", "s2am_share10")),
     "s2am_t4_comparison": (lambda evidence: figures.comparison(evidence, compared(evidence)), "Every method on the same pictures.", ()),
     "s2am_t4_memory": (lambda evidence: figures.memory_lab(tables.memory(evidence)), "The memory lab: predicted training peak at 256 px, with the line of 15 GB.", ()),
+    "lemart_figure1": (None, "Figure 1 of LEMaRT: a photograph, its composite, and what SwinIH makes of it; PSNR by share of the data against others with all of it.", ()),
+    "lemart_figure2": (None, "Figure 2 of LEMaRT: the pipeline, in the tensors of one photograph.", ()),
+    "lemart_figure3": (None, "Figure 3 of LEMaRT: SwinIH, drawn from the network object.", ()),
+    "lemart_figure4": (None, "Figure 4 of LEMaRT: masks of the three strategies.", ()),
+    "lemart_transforms": (None, "LEMaRT's transforms, from the low to the high end of their ranges.", ()),
+    "lemart_figure5": (figures_lemart.qualitative, "Figure 5 of LEMaRT: every method at hand on the same pictures.", ("swinih_lemart",)),
+    "lemart_figure6": (figures_lemart.data_efficiency, "Figure 6 of LEMaRT: less and less training data; the printed curves end where the notes say.", ("swinih", "swinih_lemart")),
+    "lemart_figure7": (figures_lemart.block_edges, "Figure 7 of LEMaRT: where windows meet, and how much it shows.", ("swinih", "swinih_local")),
+    "lemart_pretraining_length": (figures_lemart.pretraining_length, "Beyond the paper: how long to pre-train, and at which learning rate.", ("swinih", "swinih_lemart")),
+    "lemart_transforms_alone": (figures_lemart.transforms_alone, "Beyond the paper: which perturbation teaches most.", ("swinih", "swinih_lemart")),
 }  # fmt: skip
 VERDICT_COLOURS = {"holds": "#1b7f4d", "does not hold": "#b3261e", "cannot tell at this scale": "#6b7280"}
 CSS = """
@@ -84,10 +94,14 @@ def write_figure(evidence: Evidence, name: str, manifest: dict) -> None:
     """One figure as png, shown where a notebook is running; enters the manifest. Nothing where its runs are missing."""
     evidence.read.clear()
     draw, _, runs = FIGURES[name]
-    if not evidence.has(*runs) or (name == "s2am_t4_memory" and tables.memory(evidence) is None):
+    path = evidence.results / "figures" / f"{name}.png"
+    if draw is None and path.is_file():
+        figures.show(path)
+    elif draw is None or not evidence.has(*runs) or (name == "s2am_t4_memory" and tables.memory(evidence) is None):
         return
-    figures.save(draw(evidence), evidence.results, name)
-    manifest["figures"][name] = _made_from(evidence, evidence.results / "figures" / f"{name}.png")
+    else:
+        figures.save(draw(evidence), evidence.results, name)
+    manifest["figures"][name] = _made_from(evidence, path)
 
 
 def finish(evidence: Evidence, manifest: dict) -> list[Path]:

@@ -104,7 +104,8 @@ class Study:
         planned = experiments.plan(self.profile, self.data, study)
         runs = [replace(p.experiment, seed=seed) for p in planned for seed in p.seeds]
         if names is not None:
-            runs = [e for e in runs if e.name in set(names)]
+            wanted = set(names)
+            runs = [e for e in runs if e.name in wanted]
             missing = {_label(p): p for e in runs if (p := self._parent(e)) is not None}
             runs = list({_label(e): e for e in (*missing.values(), *runs)}.values())
         processes = min(torch.get_num_threads(), workers.MOST)
@@ -214,7 +215,7 @@ class Study:
         target.mkdir(parents=True)
         for item in HarmonyDataset(self.examples(), self.size):
             pictures = {"": method(255 * item["composite"][None], item["mask"][None])[0]}
-            if folder.parent.name == "identity":
+            if folder.parent.name.startswith("identity"):
                 pictures |= {".real": 255 * item["target"], ".mask": 255 * item["mask"].expand(3, -1, -1)}
             for suffix, picture in pictures.items():
                 levels = picture.clamp(0, 255).round().byte().permute(1, 2, 0).cpu().numpy()

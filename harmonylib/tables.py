@@ -170,7 +170,9 @@ def runs(evidence: Evidence) -> pd.DataFrame:
         trained = "parameters" in found
         options = ", ".join(f"{k}={v}" for k, v in sorted(config.get("options", {}).items()))
         if not evidence.has(name):
-            rows.append({"run": name, "seeds": len(made), "options": options, "what": _what(config), "steps": "diverged"})
+            rows.append(
+                {"run": name, "seeds": len(made), "options": options, "what": _what(config), "steps": "diverged"}
+            )
             continue
         rows.append(
             {

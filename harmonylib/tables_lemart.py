@@ -28,7 +28,9 @@ def table1(evidence: Evidence) -> pd.DataFrame:
         chosen = None if subset == "all" else subset
         for metric in ("psnr", "mse"):
             row = {"subset": subset, "metric": UNITS[metric][0]}
-            row |= {f"{words} (printed)": _printed("table1", metric, method, subset) for method, words in PRINTED.items()}
+            row |= {
+                f"{words} (printed)": _printed("table1", metric, method, subset) for method, words in PRINTED.items()
+            }
             row |= {f"{title(n)} (here)": _ours(evidence, run, metric, subset=chosen) for n, run in ours.items()}
             rows.append(row)
     return pd.DataFrame(rows)
@@ -83,16 +85,29 @@ def table6(evidence: Evidence) -> pd.DataFrame:
 
 def data_efficiency(evidence: Evidence) -> pd.DataFrame:
     """Figure 6 as numbers: the gain of pre-training by share of the data, against scratch and as many steps of it."""
-    gains = {1: "about 300 (called MSE)", 10: "2.3 to 2.4 dB (at 10 % or less)", 50: NOT_PRINTED, 100: "1.4 dB; below 90 (called MSE)"}
+    gains = {
+        1: "about 300 (called MSE)",
+        10: "2.3 to 2.4 dB (at 10 % or less)",
+        50: NOT_PRINTED,
+        100: "1.4 dB; below 90 (called MSE)",
+    }
     rows = []
     for share in (*experiments.LEMART_SHARES, 1.0):
-        names = [n if share == 1 else f"{n}_share{share * 100:.0f}" for n in ("swinih", "swinih_matched", "swinih_lemart")]
+        names = [
+            n if share == 1 else f"{n}_share{share * 100:.0f}" for n in ("swinih", "swinih_matched", "swinih_lemart")
+        ]
         row = {"share of the data": f"{share:.0%}", "gain (printed)": gains[round(100 * share)]}
         for name, words in zip(names, ("scratch", "scratch, as many steps in all", "LEMaRT"), strict=True):
-            row |= {f"{words}: {unit}": _ours(evidence, name, metric) for metric, (unit, _) in UNITS.items() if metric != "fpsnr"}
+            row |= {
+                f"{words}: {unit}": _ours(evidence, name, metric)
+                for metric, (unit, _) in UNITS.items()
+                if metric != "fpsnr"
+            }
         for name, words in zip(names[:2], ("scratch", "as many steps"), strict=True):
             known = evidence.has(name, names[2])
-            row[f"PSNR gain over {words}"] = interval(evidence.difference(names[2], name, "psnr"), 2) if known else NOT_COMPUTED
+            row[f"PSNR gain over {words}"] = (
+                interval(evidence.difference(names[2], name, "psnr"), 2) if known else NOT_COMPUTED
+            )
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -134,7 +149,9 @@ def _here(evidence: Evidence, row) -> str:
     run, _, variant = method.partition("/")
     name = {"composite": "identity", "lemart": "swinih_lemart"}.get(run, run.replace("+", "_"))
     if row.table in ("table5", "table6"):
-        name += {"random": "", "50": "", "grid": "_grid", "block": "_block", "30": "_ratio30", "70": "_ratio70"}[variant]
+        name += {"random": "", "50": "", "grid": "_grid", "block": "_block", "30": "_ratio30", "70": "_ratio70"}[
+            variant
+        ]
     if not evidence.has(name):
         known = name in experiments.EXPERIMENTS
         return NOT_COMPUTED if known else "not computed: another group's network, or all of them"
@@ -145,7 +162,9 @@ def _here(evidence: Evidence, row) -> str:
     if metric == "fmse":
         return f"{evidence.mean(name, protocol='s2am_t4').estimate:.4f} ({evidence.protocol('s2am_t4')})"
     if metric == "val_fmse" and epoch:
-        return f"{metrics.to_s2am_t4(evidence.mean(name, split='val', epoch=epoch).estimate):.4f} (on the paper's scale)"
+        return (
+            f"{metrics.to_s2am_t4(evidence.mean(name, split='val', epoch=epoch).estimate):.4f} (on the paper's scale)"
+        )
     if metric == "train_loss" and epoch:
         losses = [run.metrics["train_loss"][str(epoch)] for run in evidence.of(name)]
         return f"{sum(losses) / len(losses):.4f}"
@@ -154,12 +173,18 @@ def _here(evidence: Evidence, row) -> str:
         return f"{sum(drops) / len(drops):.1f}"
     if metric in ("resolution", "epochs"):
         config = evidence.of(name)[0].config
-        return str(config["size"] if metric == "resolution" else f"{config['steps'] or config['epochs']} {'steps' if config['steps'] else 'epochs'}")
+        return str(
+            config["size"]
+            if metric == "resolution"
+            else f"{config['steps'] or config['epochs']} {'steps' if config['steps'] else 'epochs'}"
+        )
     return "see the table or the claim it belongs to"
 
 
 def _printed(table: str, metric: str, method: str, subset: str | None = None) -> str:
-    rows = paper_values.load().query("paper == 'lemart' and table == @table and metric == @metric and method == @method")
+    rows = paper_values.load().query(
+        "paper == 'lemart' and table == @table and metric == @metric and method == @method"
+    )
     rows = rows if subset is None else rows[rows["subset"] == subset]
     return f"{rows['value'].iloc[0]:.1f}" if len(rows) else NOT_PRINTED
 

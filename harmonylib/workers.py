@@ -19,9 +19,7 @@ DONE = "--- done ---"
 MOST = 4  # processes; each holds torch and the training pictures, about 1 GB
 
 
-def run(
-    profile: str, data: str, jobs: list[str], needs: dict[str, str], workers: int, say: Callable = print
-) -> None:
+def run(profile: str, data: str, jobs: list[str], needs: dict[str, str], workers: int, say: Callable = print) -> None:
     """Run jobs (``name:seed``) on `workers` processes and pass their lines on.
 
     `needs` says of a job which other job must end before it. Raises HarmonyError with the message of the first that

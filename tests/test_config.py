@@ -142,7 +142,9 @@ def test_the_control_has_as_many_steps_as_pre_training_and_fine_tuning():
 
 
 def test_paper_keeps_what_lemart_prints():
-    pre, fine = (experiments.resolve(e, PROFILES["paper"], "iharmony4") for e in (experiments.PRETRAIN, experiments.FINETUNE))
+    pre, fine = (
+        experiments.resolve(e, PROFILES["paper"], "iharmony4") for e in (experiments.PRETRAIN, experiments.FINETUNE)
+    )
     assert (pre.learning_rate, pre.epochs, pre.batch_size, pre.size, pre.ratio) == (2.7e-2, 30, 192, 256, 0.5)
     assert (fine.learning_rate, fine.epochs, fine.schedule, fine.options) == (2.7e-3, 30, "cosine", {})
     assert experiments.EXPERIMENTS["swinih_lemart_120"].epochs == experiments.EXPERIMENTS["ht"].epochs == 120
