@@ -15,7 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from harmonylib import experiments, losses, memory, models
-from harmonylib.config import Experiment, Profile
+from harmonylib.config import Experiment
 from harmonylib.study import Study
 from harmonylib.training import pick_precision, total_steps
 
@@ -47,10 +47,10 @@ def show(study: Study) -> None:
     total, largest = table["minutes"].sum(), table["GiB"].max()
     print(f"training {total:.1f} min in all on {_device()}; the largest step needs at most {largest:.2f} GiB")
     if study.profile.preset is None:
-        print("\nOn other cards, for LEMaRT's runs:\n" + on_cards(study.profile).to_string(index=False))
+        print("\nOn other cards, for LEMaRT's runs:\n" + on_cards().to_string(index=False))
 
 
-def on_cards(profile: Profile) -> pd.DataFrame:
+def on_cards() -> pd.DataFrame:
     """Hours of LEMaRT's main runs at the paper's size on other cards, and the pictures that a card holds at once.
 
     A tenth of the stated peak would be a slow program, half of it a very good one: the share that this device reaches

@@ -167,6 +167,11 @@ def test_every_claim_names_runs_that_exist():
         assert claim.rule and claim.place and claim.paper
 
 
+def test_every_figure_names_runs_that_exist():
+    known = {*experiments.EXPERIMENTS, *BASELINES}
+    assert all(set(runs) <= known for _, _, runs in report.FIGURES.values())
+
+
 # ------------------------------------------------------------------------------------------ tables and the page
 
 

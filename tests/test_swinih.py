@@ -297,7 +297,7 @@ def test_block_is_pre_norm_with_two_residuals():
 @pytest.mark.parametrize("name", NAMES)
 def test_presets_grow(name):
     presets = class_of(name).presets
-    assert list(presets) == ["tiny", "small", "medium"]
+    assert list(presets) == ["tiny", "small", "medium", "reduced"]
     with torch.device("meta"):
         sizes = [parameters(build(name, **presets[preset])) for preset in presets]
     assert sizes == sorted(sizes)
