@@ -47,7 +47,6 @@ def value(paper: str, table: str, metric: str, method: str, subset: str | None =
 def open_questions() -> pd.DataFrame:
     """What the papers leave open: columns paper, statement, place, why, choice and option (all str).
 
-    ``why`` says why the statement cannot be taken as it stands, ``option`` what changes our choice. Options that begin
-    with ``design:`` belong to parts that are designed and not built yet.
+    ``why`` says why the statement cannot be taken as it stands, ``option`` what changes our choice.
     """
     return pd.read_csv(_FOLDER / "open_questions.csv", keep_default_na=False, dtype=str)
