@@ -141,44 +141,70 @@ def printed_values(evidence: Evidence) -> pd.DataFrame:
     return table.assign(value=[f"{v:g}" for v in table["value"]], here=cells).rename(columns={"value": "printed"})
 
 
+ELSEWHERE = "not computed: needs iHarmony4, where the other method was scored"
+
+
 def _here(evidence: Evidence, row) -> str:
     """Ours beside one printed number."""
-    metric, method = row.metric, row.method
+    method, _, variant = row.method.partition("/")
     if row.subset == "RealHM":
         return REALHM if method == "lemart" else "not computed: another group's network"
-    run, _, variant = method.partition("/")
-    name = {"composite": "identity", "lemart": "swinih_lemart"}.get(run, run.replace("+", "_"))
-    if row.table in ("table5", "table6"):
-        name += {"random": "", "50": "", "grid": "_grid", "block": "_block", "30": "_ratio30", "70": "_ratio70"}[
-            variant
-        ]
+    name = {"composite": "identity", "lemart": "swinih_lemart", "all": "swinih_lemart"}.get(method, method)
+    name = name.replace("+", "_") + VARIANTS.get(variant, "")
+    if "delta" in row.metric or "scs-co" in row.metric or "published" in row.metric or "to_pass" in row.metric:
+        return ELSEWHERE
+    if name not in experiments.EXPERIMENTS and name not in evidence.everything:
+        return "not computed: another group's network"
     if not evidence.has(name):
-        known = name in experiments.EXPERIMENTS
-        return NOT_COMPUTED if known else "not computed: another group's network, or all of them"
-    epoch = int(variant.removeprefix("epoch")) if variant.startswith("epoch") else None
-    if metric in UNITS and row.paper == "lemart":
-        subsets = {"subset": None if row.subset == "all" else row.subset} if row.table == "table1" else {}
-        return _ours(evidence, name, metric, **subsets)
+        return NOT_COMPUTED
+    if row.paper == "s2am_t4":
+        return _here_s2am(evidence, row.metric, name, variant.removeprefix("epoch"))
+    if row.metric in UNITS:
+        subset = {"subset": None if row.subset == "all" else row.subset} if row.table == "table1" else {}
+        return _ours(evidence, name, row.metric, **subset)
+    unit, _, what = row.metric.partition("_")
+    if what.startswith("range"):
+        recipes = ("swinih_lemart_ratio30", "swinih_lemart", "swinih_lemart_ratio70")
+        means = [evidence.mean(n, unit).estimate for n in recipes if evidence.has(n)]
+        return f"{max(means) - min(means):.{UNITS[unit][1]}f}"
+    if unit not in UNITS:
+        return "1, 10, 50 and 100 %"  # the shares of Figure 6
+    pairs = [(name, what.removeprefix("gain_over_"))]
+    if row.method == "all":
+        pairs = [(f"{n}_lemart", n) for n in models.TABLE_3]
+    elif "_over_" not in what:
+        shares = {"": [""], "1": ["_share1"], "10": ["_share10", "_share1"], "100": [""]}
+        suffixes = shares[variant] if what != "gain_max" or variant else [*VARIANTS.values()][-4:]
+        pairs = [(f"swinih_lemart{s}", f"swinih{s}") for s in suffixes]
+    sign = 1 if "psnr" in unit else -1
+    gains = [sign * evidence.difference(a, b, unit).estimate for a, b in pairs if evidence.has(a, b)]
+    if not gains:
+        return NOT_COMPUTED
+    return f"{(min if what.endswith('min') else max)(gains):.{UNITS[unit][1]}f}"
+
+
+VARIANTS = {"grid": "_grid", "block": "_block", "30": "_ratio30", "70": "_ratio70",
+            "1": "_share1", "10": "_share10", "50": "", "100": ""}  # fmt: skip
+
+
+def _here_s2am(evidence: Evidence, metric: str, name: str, epoch: str) -> str:
+    """Ours beside one number of S2AM-T4's Table 1, its text or its log."""
+    runs = evidence.of(name)
     if metric == "fmse":
         return f"{evidence.mean(name, protocol='s2am_t4').estimate:.4f} ({evidence.protocol('s2am_t4')})"
-    if metric == "val_fmse" and epoch:
-        return (
-            f"{metrics.to_s2am_t4(evidence.mean(name, split='val', epoch=epoch).estimate):.4f} (on the paper's scale)"
-        )
-    if metric == "train_loss" and epoch:
-        losses = [run.metrics["train_loss"][str(epoch)] for run in evidence.of(name)]
-        return f"{sum(losses) / len(losses):.4f}"
-    if metric == "train_loss_drop_percent":
-        drops = [100 - 100 * r.metrics["train_loss"]["2"] / r.metrics["train_loss"]["1"] for r in evidence.of(name)]
-        return f"{sum(drops) / len(drops):.1f}"
-    if metric in ("resolution", "epochs"):
-        config = evidence.of(name)[0].config
-        return str(
-            config["size"]
-            if metric == "resolution"
-            else f"{config['steps'] or config['epochs']} {'steps' if config['steps'] else 'epochs'}"
-        )
-    return "see the table or the claim it belongs to"
+    if metric == "val_fmse":
+        mean = evidence.mean(name, split="val", epoch=int(epoch)).estimate
+        return f"{metrics.to_s2am_t4(mean):.4f} (bcmi256, on the paper's scale)"
+    if metric.startswith("train_loss"):
+        ends = [[run.metrics["train_loss"][e] for e in ("1", epoch)] for run in runs]
+        drop = metric.endswith("percent")
+        return f"{sum(100 - 100 * b / a if drop else b for a, b in ends) / len(ends):.{1 if drop else 4}f}"
+    if metric.startswith("background_share"):
+        return f"{100 - 100 * evidence.mean(name, 'foreground_ratio').estimate:.0f} on average"
+    config = runs[0].config
+    if metric == "epochs":
+        return f"{config['steps']} steps" if config["steps"] else str(config["epochs"])
+    return str(config["size"])
 
 
 def _printed(table: str, metric: str, method: str, subset: str | None = None) -> str:

@@ -149,7 +149,10 @@ class Run:
     def validate(self, rows: np.ndarray, epoch: int | None) -> None:
         """Append a point to the learning curve, and at the end of an epoch the per-image rows."""
         self._read_loss()
-        table, state = evaluation.evaluate_cached(self.method, self.cache, rows), self.state
+        try:
+            table, state = evaluation.evaluate_cached(self.method, self.cache, rows), self.state
+        except HarmonyError:  # the last loss was finite and the step after it was too large
+            raise self._diverged() from None
         mean_loss = state["loss_sum"] / state["loss_count"] if state["loss_count"] else float("nan")
         seen, fmse = state["step"] * self.experiment.batch_size, float(table["fmse"].mean())
         state["log"].append(
@@ -211,11 +214,11 @@ class Run:
         self.state["loss_sum"] += self.pending.item()
         self.pending.zero_()
         if not np.isfinite(self.state["loss_sum"]):
-            raise Diverged(
-                f"{self.label}: the loss is not finite at step {self.state['step']}; "
-                "lower learning_rate, or use precision float32",
-                pd.DataFrame(self.state["log"]),
-            )
+            raise self._diverged()
+
+    def _diverged(self) -> "Diverged":
+        words = f"{self.label}: the loss is not finite at step {self.state['step']}"
+        return Diverged(f"{words}; lower learning_rate, or use precision float32", pd.DataFrame(self.state["log"]))
 
 
 class Diverged(HarmonyError):
