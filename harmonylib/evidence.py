@@ -19,6 +19,7 @@ class Evidence:
     """All records of a results folder. Statements about methods rest on the scenes where there are any."""
 
     results: Path
+    _pooled: dict = field(default_factory=dict, repr=False, compare=False)
     read: set[str] = field(default_factory=set)  # the experiments asked for since it was last cleared, for the manifest
 
     @cached_property
@@ -58,6 +59,17 @@ class Evidence:
             return "identity_all"
         return "identity"
 
+    def on_all(self, name: str) -> str | None:
+        """The run of a method on the pictures that LEMaRT's runs are tested on, or None where there is none.
+
+        On real data these are of all subsets, and methods without training have a second record for them,
+        ``<name>_all``; the S2AM-T4 study is about HCOCO then, and its networks are not compared.
+        """
+        if self.has(f"{name}_all"):
+            return f"{name}_all"
+        ours = self.has(name) and self.runs[name][0].config.get("study") == "lemart"
+        return name if ours or (self.has(name) and not self.has("identity_all")) else None
+
     def per_image(
         self,
         name: str,
@@ -69,7 +81,14 @@ class Evidence:
     ) -> pd.DataFrame:
         """Per-image rows of a method, each number the mean over its seeds; `kind` as in `kinds`, "any" for both."""
         kind = None if kind == "any" else kind or self.kind
-        tables = [record.rows(protocol, split, kind, epoch) for record in self.of(name)]
+        made, key = self.of(name), (name, protocol, split, kind, epoch, subset)
+        if key not in self._pooled:
+            self._pooled[key] = self._pool(made, protocol, split, kind, epoch, subset)
+        return self._pooled[key].copy()
+
+    @staticmethod
+    def _pool(made: list[Record], protocol, split, kind, epoch, subset) -> pd.DataFrame:
+        tables = [record.rows(protocol, split, kind, epoch) for record in made]
         values = pd.concat(tables).groupby(KEYS, sort=True).mean(numeric_only=True).reset_index()
         values = values if subset is None else values[values["subset"] == subset]
         return values.sort_values("name").reset_index(drop=True)

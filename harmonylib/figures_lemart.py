@@ -28,18 +28,6 @@ LENGTHS = {0.0: "swinih", 0.25: "swinih_lemart_quarter", 0.5: "swinih_lemart_hal
 PRETRAININGS = {"pretrain_swinih": LEMART, "pretrain_swinih_half": "#e3b27c", "pretrain_swinih_quarter": "#f0cfa8"}
 
 
-def run_of(evidence: Evidence, name: str) -> str | None:
-    """The run of a method on the pictures of LEMaRT's runs, or None where there is none.
-
-    On real data these are of all subsets, and methods without training have a second record for them, ``<name>_all``;
-    the S2AM-T4 study is about HCOCO then, and its networks are not compared.
-    """
-    if evidence.has(f"{name}_all"):
-        return f"{name}_all"
-    ours = evidence.has(name) and evidence.runs[name][0].config.get("study") == "lemart"
-    return name if ours or (evidence.has(name) and not evidence.has("identity_all")) else None
-
-
 @matplotlib.rc_context(STYLE)
 def figure1(evidence: Evidence, pictures: list[tuple[str, np.ndarray, np.ndarray | None]]) -> Figure:
     """The paper's Figure 1. Top: ``pictures``. Bottom: PSNR with LEMaRT by share of the training data, others with all.
@@ -54,7 +42,7 @@ def figure1(evidence: Evidence, pictures: list[tuple[str, np.ndarray, np.ndarray
     axis = bottom.subplots()
     missing = _curve(axis, evidence, "swinih_lemart", "psnr", LEMART, "SwinIH + LEMaRT, by share")
     lines = {"unet": COLOURS["unet"], "s2am": COLOURS["s2am"], "swinih": SCRATCH, "identity": QUIET}
-    found = {name: evidence.mean(run, "psnr") for name in lines if (run := run_of(evidence, name))}
+    found = {name: evidence.mean(run, "psnr") for name in lines if (run := evidence.on_all(name))}
     for name, mean in sorted(found.items(), key=lambda item: -item[1].estimate):
         label = f"{tables.title(name)}: {mean.estimate:.1f} [{mean.low:.1f}, {mean.high:.1f}]"
         axis.axhspan(mean.low, mean.high, color=lines[name], alpha=0.07, lw=0)
@@ -81,7 +69,7 @@ def data_efficiency(evidence: Evidence) -> Figure:
         missing += _curve(above, evidence, "swinih", metric, SCRATCH, "from scratch")
         missing += _curve(above, evidence, "swinih_lemart", metric, LEMART, "LEMaRT, fine-tuned")
         missing += _matched(above, evidence, metric)
-        nothing = evidence.mean(run_of(evidence, "identity"), metric).estimate
+        nothing = evidence.mean(evidence.on_all("identity"), metric).estimate
         above.axhline(nothing, color=QUIET, ls="--", lw=1, label="doing nothing")
         above.set_title(words)
         _gains(below, evidence, metric)
@@ -164,9 +152,9 @@ def _share_axis(axis) -> None:
 @matplotlib.rc_context(STYLE)
 def qualitative(evidence: Evidence, methods: Iterable[str] = QUALITATIVE) -> Figure:
     """The paper's Figure 5: composites, what every method at hand makes of them, targets; with fMSE."""
-    nothing, methods = run_of(evidence, "identity"), list(methods)
+    nothing, methods = evidence.on_all("identity"), list(methods)
     names = figures.example_names(evidence, nothing)
-    runs = {method: run for method in methods if (run := run_of(evidence, method)) and _keeps(evidence, run, names)}
+    runs = {method: run for method in methods if (run := evidence.on_all(method)) and _keeps(evidence, run, names)}
     if not runs:
         return _note_alone("no example pictures in these records")
     shown = list(runs)
@@ -197,12 +185,12 @@ def block_edges(evidence: Evidence, rows: int = 3) -> Figure:
     """
     figure = plt.figure(figsize=(10, 1.62 * rows + 0.6))
     left, right = figure.subfigures(1, 2, width_ratios=(6.2, 3.8))
-    pair, names = ("swinih_local", "swinih"), figures.example_names(evidence, run_of(evidence, "identity"))
+    pair, names = ("swinih_local", "swinih"), figures.example_names(evidence, evidence.on_all("identity"))
     if all(evidence.has(method) and _keeps(evidence, method, names) for method in pair):
         _crops(left.subplots(rows, 4, squeeze=False), evidence, names, pair)
     else:
         left.text(0.5, 0.5, "no example pictures of both networks", ha="center", color=QUIET)
-    found = [name for name in BLOCKS if run_of(evidence, name) and _measured(evidence, name)]
+    found = [name for name in BLOCKS if evidence.on_all(name) and _measured(evidence, name)]
     axis = right.subplots()
     _points(axis, {tables.title(name): evidence.mean(name, "blockiness") for name in found}, "{:.3f}")
     axis.set(
@@ -225,8 +213,8 @@ def _crops(axes: np.ndarray, evidence: Evidence, names: list[str], pair: tuple[s
     for axis in axes[len(names) :].flat:
         axis.set_visible(False)
     for row, name in zip(axes, worst, strict=False):
-        composite = figures.example(evidence, run_of(evidence, "identity"), name).astype(float)
-        inside = figures.example(evidence, run_of(evidence, "identity"), name, ".mask")[..., 0] > 127
+        composite = figures.example(evidence, evidence.on_all("identity"), name).astype(float)
+        inside = figures.example(evidence, evidence.on_all("identity"), name, ".mask")[..., 0] > 127
         centre = _crossing(inside.any(1)), _crossing(inside.any(0))
         outputs = [_around(figures.example(evidence, method, name), centre) for method in pair]
         changes = [output - _around(composite, centre) for output in outputs]
@@ -274,7 +262,7 @@ def pretraining_length(evidence: Evidence) -> Figure:
     after.set_xticks(list(LENGTHS), ["none", "¼", "½", "all"])
     after.set(xlabel="length of pre-training", ylabel=f"fMSE / doing nothing ({evidence.protocol()})")
     after.set(title="After fine-tuning", xlim=(-0.1, 1.1))
-    nothing = evidence.mean(run_of(evidence, "identity"), split="val", kind="any").estimate
+    nothing = evidence.mean(evidence.on_all("identity"), split="val", kind="any").estimate
     for name, colour in PRETRAININGS.items():
         for number, run in enumerate(evidence.of(name) if evidence.has(name) else []):
             label = None if number else name.removeprefix("pretrain_swinih").lstrip("_") or "all"

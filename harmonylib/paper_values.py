@@ -5,6 +5,7 @@ Label-Efficient Masked Region Transform for Image Harmonization"). Values are as
 of the paper, which neither of them states; they stand beside ours and are not ranked with them.
 """
 
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +24,11 @@ def load() -> pd.DataFrame:
     ``s2am/epoch1`` an epoch. ``*_gain`` is positive where pre-training (or the method) is better; ``*_delta`` of
     lemart's table1 is the signed change from the best earlier method.
     """
+    return _read().copy()
+
+
+@lru_cache
+def _read() -> pd.DataFrame:
     return pd.read_csv(_FOLDER / "paper_values.csv", keep_default_na=False, dtype={"value": float})
 
 

@@ -166,13 +166,13 @@ def runs(evidence: Evidence) -> pd.DataFrame:
     """Every run that was made, with its settings: nothing tried is left out."""
     rows = []
     for name, made in evidence.everything.items():
-        config, found = made[0].config, made[0].metrics
+        scored = evidence.runs.get(name, [])
+        config, found = (scored or made)[0].config, (scored or made)[0].metrics
+        diverged = f" ({len(made) - len(scored)} diverged)" if len(scored) < len(made) else ""
         trained = "parameters" in found
         options = ", ".join(f"{k}={v}" for k, v in sorted(config.get("options", {}).items()))
-        if not evidence.has(name):
-            rows.append(
-                {"run": name, "seeds": len(made), "options": options, "what": _what(config), "steps": "diverged"}
-            )
+        if not scored:
+            rows.append({"run": name, "seeds": len(made), "options": options, "what": _what(config), "steps": diverged})
             continue
         rows.append(
             {
@@ -183,7 +183,7 @@ def runs(evidence: Evidence) -> pd.DataFrame:
                 "loss": config.get("loss", ""),
                 "learning rate": f"{config['learning_rate']:g} {config['schedule']}" if trained else "",
                 "batch": str(config.get("batch_size", "")),
-                "steps": str(found.get("steps", "")),
+                "steps": str(found.get("steps", "")) + diverged,
                 "parameters": f"{found['parameters']:,}" if trained else "",
                 "train / val / test": "{train} / {val} / {test}".format(**found["pictures"]) if trained else "",
                 f"test fMSE {evidence.protocol()}": _number(evidence.mean(name, kind="any").estimate, 1),

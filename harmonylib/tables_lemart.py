@@ -15,15 +15,13 @@ PRINTED = {  # LEMaRT's Table 1, its columns
 OURS = ("identity", "unet", "s2am", "swinih", "swinih_lemart")  # beside Table 1's columns
 NOT_COMPUTED = "not computed in this profile"
 REALHM = "not computed: needs RealHM under data/RealHM and Open Images under data/open-images (README, Data)"
+NOT_IN_SET = "not in this data set"
 NOT_PRINTED = "not printed"
 
 
 def table1(evidence: Evidence) -> pd.DataFrame:
     """LEMaRT's Table 1: eleven printed columns, and ours on all test pictures, by subset."""
-    rows, ours = [], {name: name for name in OURS}
-    for better in ("swinih_lemart_full", "swinih_lemart_120"):  # at full size; and for the published 120 epochs
-        if evidence.has(better):
-            ours["swinih_lemart"] = better
+    rows, ours = [], {name: _in_table1(evidence, name) for name in OURS}
     for subset in SUBSETS:
         chosen = None if subset == "all" else subset
         for metric in ("psnr", "mse"):
@@ -34,6 +32,12 @@ def table1(evidence: Evidence) -> pd.DataFrame:
             row |= {f"{title(n)} (here)": _ours(evidence, run, metric, subset=chosen) for n, run in ours.items()}
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _in_table1(evidence: Evidence, name: str) -> str | None:
+    """The run that stands for a method in Table 1: on all subsets, and of LEMaRT's the one closest to the published."""
+    better = ("swinih_lemart_120", "swinih_lemart_full") if name == "swinih_lemart" else ()  # 120 epochs; full size
+    return next(filter(evidence.has, better), None) or evidence.on_all(name)
 
 
 def table2(evidence: Evidence) -> pd.DataFrame:
@@ -121,12 +125,12 @@ def pretraining(evidence: Evidence) -> pd.DataFrame:
     for suffix, what in words.items():
         name, known = f"swinih{suffix}", evidence.has(f"swinih{suffix}")
         before = "pretrain_" + name.replace("_lemart", "")
-        zero = interval(evidence.ratio(before), 3) if "_lemart" in suffix and evidence.has(before) else ""
+        zero = interval(evidence.ratio(before), 3) if evidence.has(before) else NOT_COMPUTED
         rows.append(
             {
                 "pre-training": what,
                 "seeds": len(evidence.of(name)) if known else "",
-                "pre-trained only: share of doing nothing": zero,
+                "pre-trained only: share of doing nothing": zero if "_lemart" in suffix else "",
                 "fine-tuned: share of doing nothing": interval(evidence.ratio(name), 3) if known else NOT_COMPUTED,
                 "fMSE": _ours(evidence, name, "fmse"),
             }
@@ -155,10 +159,11 @@ def _here(evidence: Evidence, row) -> str:
         return ELSEWHERE
     if name not in experiments.EXPERIMENTS and name not in evidence.everything:
         return "not computed: another group's network"
-    if not evidence.has(name):
-        return NOT_COMPUTED
-    if row.paper == "s2am_t4":
+    if row.paper == "s2am_t4" and evidence.has(name):
         return _here_s2am(evidence, row.metric, name, variant.removeprefix("epoch"))
+    name = _in_table1(evidence, name) if row.table in ("table1", "text_4.3a") else evidence.on_all(name)
+    if name is None or row.paper == "s2am_t4":
+        return NOT_COMPUTED
     if row.metric in UNITS:
         subset = {"subset": None if row.subset == "all" else row.subset} if row.table == "table1" else {}
         return _ours(evidence, name, row.metric, **subset)
@@ -215,11 +220,13 @@ def _printed(table: str, metric: str, method: str, subset: str | None = None) ->
     return f"{rows['value'].iloc[0]:.1f}" if len(rows) else NOT_PRINTED
 
 
-def _ours(evidence: Evidence, name: str, metric: str, **where) -> str:
-    if not evidence.has(name):
+def _ours(evidence: Evidence, name: str | None, metric: str, **where) -> str:
+    if name is None or not evidence.has(name):
         return NOT_COMPUTED
     if "subset" in where:  # as the paper's subsets: scenes and photographs together
         where["kind"] = "any"
+        if evidence.per_image(name, **where)["group"].nunique() < 2:
+            return NOT_IN_SET
     return interval(evidence.mean(name, metric, **where), UNITS[metric][1])
 
 

@@ -383,13 +383,13 @@ def test_ours_stands_beside_the_printed_value_of_the_same_run(study, made):
     def starts(column, run, digits, **where):
         return f"{study.mean(run, column, **where).estimate:.{digits}f} ["
 
-    runs = {
-        "table3": ("vit+lemart", "vit_lemart"),
-        "table4": ("swin_t", "swin_t"),
-        "table5": ("lemart/grid", "swinih_lemart_grid"),
-        "table6": ("lemart/30", "swinih_lemart_ratio30"),
-    }
-    for table, (method, run) in runs.items():
+    runs = [
+        ("table3", "vit+lemart", "vit_lemart"),
+        ("table4", "swin_t", "swin_t"),
+        *(("table5", f"lemart/{name}", f"swinih_lemart_{name}") for name in ("grid", "block")),
+        *(("table6", f"lemart/{ratio}", f"swinih_lemart_ratio{ratio}") for ratio in (30, 70)),
+    ]
+    for table, method, run in runs:
         assert shown["lemart", table, "all", "fmse", method].startswith(starts("fmse", run, 1))
         assert shown["lemart", table, "all", "psnr", method].startswith(starts("psnr", run, 2))
     assert (

@@ -168,7 +168,7 @@ def test_on_real_data_doing_nothing_is_that_on_all_subsets(tmp_path):
     write(tmp_path, "identity_all", 2.0, "HFlickr", study="s2am_t4")
     write(tmp_path, "swinih", 1.0, "HFlickr")
     evidence = Evidence(tmp_path)
-    chosen = [figures_lemart.run_of(evidence, name) for name in ("identity", "unet", "swinih", "vit")]
+    chosen = [evidence.on_all(name) for name in ("identity", "unet", "swinih", "vit")]
     assert chosen == ["identity_all", None, "swinih", None]
     assert figures_lemart.data_efficiency(evidence).axes[2].lines[-1].get_ydata()[0] == pytest.approx(
         2 * pictures("test")["fmse"].mean()
