@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harmonylib.data.embedded import SCENES
 from harmonylib.data.layout import SUBSETS
-from harmonylib.data.locate import LADDER, find
+from harmonylib.data.locate import LADDER, PHOTOGRAPHS, find
 from harmonylib.paths import data_dir, shown
 
 NEEDED = ("torch", "torchvision", "numpy", "pandas", "PIL", "skimage", "matplotlib", "seaborn", "accelerate", "tqdm")
@@ -67,6 +67,10 @@ def _data(wanted: str) -> list[tuple[bool, str]]:
             )
         else:
             found.append((True, f"data: {name} in {shown(folder)}"))
+    for name, (folder, words) in PHOTOGRAPHS.items():
+        there = (data_dir() / folder).is_dir()
+        where = f"in {shown(data_dir() / folder)}" if there else f"not in {shown(data_dir())}: {words}"
+        found.append((True, f"photographs for LEMaRT: {name} {where}"))
     return found
 
 

@@ -1,9 +1,9 @@
 """``python -m harmonylib plan``: every run of a profile, with its predicted time on this device and training memory.
 
-Time is that of a few probed steps, times the number of steps; validation and evaluation come on top (about a third in
-`quick`, little in larger profiles). Memory is counted on tensors without data (`memory`). For a card that is not here
-(`on_cards`), time is counted multiplications over the card's stated peak, times the share of its own peak that this
-device was measured to reach.
+Time is that of a few probed steps (of one where a step takes seconds), times the number of steps; validation and
+evaluation come on top (about a third in `quick`, little in larger profiles). Memory is counted on tensors without data
+(`memory`). For a card that is not here (`on_cards`), time is counted operations over the card's stated peak, times the
+share of its own peak that this device was measured to reach.
 """
 
 import time
@@ -20,6 +20,7 @@ from harmonylib.study import Study
 from harmonylib.training import pick_precision, total_steps
 
 PROBED = 3  # steps that are timed, after one that is not
+PATIENCE = 5.0  # seconds, after which no further step is begun
 PROBE_SIZE = 128  # px of the picture that the share of a peak is measured on
 PICTURES = {"s2am_t4": 22_800, "lemart": 65_742, "photographs": 120_000}  # to train on, as the papers have them
 CARDS = {  # stated peak of dense matrix products in the precision that trains there, FLOP/s; memory, bytes
@@ -111,14 +112,14 @@ def seconds_per_step(experiment: Experiment) -> float:
 
 
 def _seconds(work, device: torch.device) -> float:
-    times = []
-    for _ in range(PROBED + 1):
+    times: list[float] = []
+    while len(times) <= PROBED and sum(times) < PATIENCE:
         started = time.perf_counter()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
-    return median(times[1:])
+    return median(times[1:] or times)
 
 
 def _at_once(experiment: Experiment) -> int:
@@ -130,7 +131,9 @@ def _at_once(experiment: Experiment) -> int:
 
 def _pictures(experiment: Experiment, study: Study) -> int:
     """Pictures of one pass: those at hand, and where a profile counts in epochs on other data, the papers'."""
-    if experiment.steps is None and study.data == "embedded":
+    if experiment.steps:
+        return 0  # a fixed budget does not depend on them
+    if study.data == "embedded":
         return PICTURES["photographs" if experiment.strategy else experiment.study]
     if experiment.strategy:
         return len(study.like(experiment).photographs(experiment).pixels)

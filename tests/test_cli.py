@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from harmonylib import cli, evaluation, experiments, metrics
+from harmonylib import cli, evaluation, experiments, metrics, plan
 from harmonylib.data.layout import read_entries
 
 COMMANDS = ["doctor", "data prepare", "data verify", "train", "evaluate", "score", "plan", "report"]
@@ -352,10 +352,23 @@ def test_fewer_steps_than_epochs_still_make_numbers(capsys, tiny_set, tmp_path, 
 
 
 def test_plan(capsys, tiny_set, tmp_path, monkeypatch):
-    names = ("unet", "s2am", "s2am_s2ad")
-    monkeypatch.setattr(experiments, "STUDY", [experiments.EXPERIMENTS[name] for name in names])
+    names = ("unet", "s2am_s2ad", "pretrain_swinih", "swinih_lemart")
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {name: experiments.get(name) for name in names})
     code, out, err = run(capsys, "plan", *SMOKE, "--data", tiny_set)
     assert (code, err) == (0, "")
     for name in names:
         assert name in out
     assert not (tmp_path / "results").exists()
+
+
+def test_hours_on_other_cards_follow_from_counted_operations(monkeypatch):
+    monkeypatch.setattr(plan, "share_of_peak", lambda: 0.25)
+    table = plan.on_cards()
+    assert set(table["card"]) == set(plan.CARDS)
+    # 30 epochs of 120,000 photographs in batches of 192, and 831 GFLOP a picture both ways
+    row = table.query("run == 'pretrain_swinih' and card.str.startswith('A100')").iloc[0]
+    assert row["optimiser steps"] == 18_750
+    flops = 18_750 * 192 * plan.flops_per_picture("swinih", 256)
+    assert plan.flops_per_picture("swinih", 256) == pytest.approx(6 * 138e9, rel=0.03)  # 138 GMAC forward
+    assert float(row["hours"].replace(",", "")) == pytest.approx(flops / (0.25 * 312e12) / 3600, abs=0.06)
+    assert (table["pictures at once"] >= 1).all()

@@ -16,7 +16,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib", "python-build": "build"}
 CONDA_ONLY = {"python", "pip", "nodejs"}
-LINES_OF_CODE = 4500  # of the package: thin enough to be read
+LINES_OF_CODE = 6500  # of the package: two studies, eleven networks, and 530 lines of them are the rendered scenes
+LONGEST = 300  # of a file: one subject, read in one sitting
 
 
 def locked() -> dict[str, str]:
@@ -139,4 +140,6 @@ def lines_of_code(path: Path) -> int:
 def test_the_package_stays_thin():
     lines = {path.name: lines_of_code(path) for path in (ROOT / "harmonylib").rglob("*.py")}
     total = sum(lines.values())
-    assert total < LINES_OF_CODE, f"{total} lines; the longest: {sorted(lines.items(), key=lambda item: -item[1])[:5]}"
+    longest = sorted(lines.items(), key=lambda item: -item[1])
+    assert total < LINES_OF_CODE, f"{total} lines; the longest: {longest[:5]}"
+    assert longest[0][1] < LONGEST, longest[:3]
