@@ -139,22 +139,25 @@ def diagnostics(prediction: Tensor, composite: Tensor, mask: Tensor, real: Tenso
 
 
 def blockiness(change: Tensor, patch: int = 4) -> Tensor:
-    """How much more a change (B,3,H,W) jumps at the borders of attention windows than at other borders of patches.
+    """How much more a change (B,3,H,W) jumps where attention windows meet than at the next borders of patches: (B,).
 
     The mean absolute step across the lines at every quarter of a side, where windows of half the picture meet, shifted
-    ones included, over that across the other lines between patches: 1 is no trace of windows. NaN where nothing
-    changes, or where quarters are no multiples of the patch. LEMaRT (section 4.4c, Figure 7) shows the edges and
-    measures none.
+    ones included, over that across the lines one patch before and after them: 1 is no trace of windows. Neighbours are
+    compared because objects, and with them changes, are more often in the middle of a picture than at its border.
+    Whatever else works on a grid of quarters, such as a map at a sixteenth of a picture of 64 px, shows as well. NaN
+    where nothing changes, or where quarters are no multiples of the patch. LEMaRT (section 4.4c, Figure 7) shows the
+    edges and measures none.
     """
-    at_windows, elsewhere = [], []
+    at_windows, beside = [], []
     for axis in (2, 3):
-        side = change.shape[axis]
-        lines = torch.arange(patch, side, patch, device=change.device)
+        quarter, rest = divmod(change.shape[axis], 4)
+        if rest or quarter % patch or quarter <= patch:
+            return torch.full((len(change),), float("nan"), device=change.device)
         jumps = change.diff(dim=axis).abs().transpose(axis, 3).mean((1, 2))  # (B, side - 1): step i lies before i + 1
-        of_window = lines * 4 % side == 0
-        at_windows.append(jumps[:, lines[of_window] - 1])
-        elsewhere.append(jumps[:, lines[~of_window] - 1])
-    return torch.cat(at_windows, 1).mean(1) / torch.cat(elsewhere, 1).mean(1)
+        lines = torch.arange(1, 4, device=change.device) * quarter - 1
+        at_windows.append(2 * jumps[:, lines])
+        beside.append(jumps[:, lines - patch] + jumps[:, lines + patch])
+    return torch.cat(at_windows, 1).sum(1) / torch.cat(beside, 1).sum(1)
 
 
 def _laplacian(picture: Tensor) -> Tensor:

@@ -195,7 +195,7 @@ def block_edges(evidence: Evidence, rows: int = 3) -> Figure:
     _points(axis, {tables.title(name): evidence.mean(name, "blockiness") for name in found}, "{:.3f}")
     axis.set(
         title="Blockiness: 1 is no trace",
-        xlabel=f"steps at borders of windows\n/ of other patches ({evidence.protocol()})",
+        xlabel=f"steps where windows meet\n/ one patch beside ({evidence.protocol()})",
     )
     _left_out(right, [name for name in BLOCKS if name not in found])
     return figure

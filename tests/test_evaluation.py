@@ -149,3 +149,41 @@ def test_diagnostics_of_an_all_foreground_mask_stay_out_of_the_means(triplet):
     composite, mask, real = triplet
     found = diagnose(composite, composite, torch.ones_like(mask), real)
     assert np.isnan(found["background_mse"]).all()
+
+
+# --------------------------------------------------------------------------------------------------- blockiness
+
+
+def ramp(size: int = 64) -> torch.Tensor:
+    """A smooth change, stronger towards a corner: (1, 3, size, size)."""
+    line = torch.linspace(0.2, 1, size) ** 1.5
+    return (20 * line[:, None] * line).expand(1, 3, -1, -1).clone()
+
+
+def test_a_smooth_change_has_no_blocks():
+    assert evaluation.blockiness(ramp()).item() == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.parametrize("line", [16, 32, 48])
+def test_steps_where_windows_meet_are_blocks(line):
+    change = ramp()
+    change[..., line:] += 5
+    assert evaluation.blockiness(change).item() > 2
+    assert evaluation.blockiness(change.transpose(2, 3)).item() == pytest.approx(evaluation.blockiness(change).item())
+    elsewhere = ramp()
+    elsewhere[..., line + 4 :] += 5
+    assert evaluation.blockiness(elsewhere).item() < 0.7
+
+
+def test_steps_at_every_patch_are_no_sign_of_windows():
+    change = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)).repeat_interleave(4, 2)
+    change = change.repeat_interleave(4, 3).repeat(1, 20, 1, 1)
+    assert evaluation.blockiness(change).item() == pytest.approx(1, abs=0.25)
+
+
+def test_blockiness_that_cannot_be_told_is_no_number():
+    change = torch.stack([torch.zeros(3, 64, 64), ramp()[0]])
+    found = evaluation.blockiness(change)
+    assert found[0].isnan() and found[1].isfinite()
+    assert evaluation.blockiness(torch.rand(2, 3, 63, 64)).isnan().all()
+    assert evaluation.blockiness(torch.rand(2, 3, 16, 16)).isnan().all()
