@@ -140,18 +140,17 @@ def pipeline(image: Tensor, lemart: LEMaRT, network: nn.Module, generator: torch
     return figure
 
 
-def reconstructions(image: Tensor, lemart: LEMaRT, **networks: nn.Module) -> list[tuple]:
+def reconstructions(image: Tensor, lemart: LEMaRT, networks: dict[str, nn.Module]) -> list[tuple]:
     """The top of the paper's Figure 1: (title, picture, mask) from the photograph to what each network makes of it.
 
-    image: (1, 3, H, W) in [0, 1]; the keys of `networks` are their titles, with ``_`` for a blank.
+    image: (1, 3, H, W) in [0, 1]; networks: by title.
     """
     steps = lemart.steps(image, torch.Generator().manual_seed(0))
     mask = levels(steps.mask[0].expand(3, -1, -1))[..., 0]
     pictures = [("photograph", image, None), ("transformed", steps.transformed, None)]
     pictures.append(("composite", steps.composite, mask))
     with torch.no_grad():
-        for name, network in networks.items():
-            pictures.append((name.replace("_", " "), network.eval()(steps.composite, steps.mask), None))
+        pictures += [(name, net.eval()(steps.composite, steps.mask), None) for name, net in networks.items()]
     return [(words, levels(picture[0]), outline) for words, picture, outline in pictures]
 
 
