@@ -256,7 +256,7 @@ def _peaks(heads: int, attention: str, place: int, batches, sizes, dtypes, optio
     return peaks
 
 
-def lab(size: Sequence[int] = (256, 512), **grid) -> pd.DataFrame:
+def lab(size: Sequence[int] = (256,), **grid) -> pd.DataFrame:
     """:func:`matrix` with the column ``measured_bytes`` (:func:`measured_peak`) where there is a CUDA device.
 
     A configuration that was predicted to need more than the device has is tried all the same: inf is a result.

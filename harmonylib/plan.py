@@ -21,7 +21,7 @@ from harmonylib.training import pick_precision, total_steps
 
 PROBED = 3  # steps that are timed, after one that is not
 PATIENCE = 5.0  # seconds, after which no further step is begun
-PROBE_SIZE = 128  # px of the picture that the share of a peak is measured on
+PROBE_SIZE = 64  # px of the picture that the share of a peak is measured on
 PICTURES = {"s2am_t4": 22_800, "lemart": 65_742, "photographs": 120_000}  # to train on, as the papers have them
 CARDS = {  # stated peak of dense matrix products in the precision that trains there, FLOP/s; memory, bytes
     "T4 (float16)": (65e12, 15e9),

@@ -20,6 +20,7 @@ import pandas as pd
 from harmonylib.errors import HarmonyError
 from harmonylib.paths import ROOT, shown
 
+MADE_HERE = ".made_here"  # an empty file that git ignores
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "pillow", "scikit-image", "accelerate", "matplotlib")
 TRAINING_SOURCE = (  # how the data were made is in the data's own hash
     "data/layout.py",
@@ -122,7 +123,15 @@ def write(
             table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
     write_json(folder / "env.json", environment)
     write_json(folder / "metrics.json", metrics)
+    (folder / MADE_HERE).touch()
     return Record(folder)
+
+
+def reusable(folder: Path, key: str) -> Record | None:
+    """The record in `folder`, if this machine made it from what the key stands for; committed ones are for reading."""
+    if not (folder / MADE_HERE).is_file() or not (folder / "metrics.json").is_file():
+        return None
+    return Record(folder) if Record(folder).metrics.get("key") == key else None
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -180,9 +180,18 @@ class Study:
         self.run_baseline("identity", "composite")
 
     def run_baseline(self, name: str, by: str = "photo") -> Record:
-        """Score one method without training; the constant colour shift is fitted on the training pictures."""
-        split = self.split(by)
+        """Score one method without training, or open its record if this machine made it from the same data and source.
+
+        The constant colour shift is fitted on the training pictures.
+        """
+        suffix = "_leaky" if by == "composite" else "_all" if self.subset == "all" and self.data != "embedded" else ""
+        folder = self.results / "runs" / (name + suffix) / "seed0"
         settings = {"name": name, "model": name, "size": self.size, "split": by, "subset": self.subset}
+        key = records.run_key([str(settings), self.cache.data_hash, records.source_hash()])
+        kept = records.reusable(folder, key)
+        if kept is not None:
+            return kept
+        split = self.split(by)
         if name == "constant_shift":
             shift = evaluation.fit_constant_shift(self.cache, self.cache.rows(split.train))
             method = evaluation.constant_shift(shift)
@@ -194,11 +203,10 @@ class Study:
         if name == "identity":
             val = evaluation.evaluate_cached(method, self.cache, self.cache.rows(split.val))
             tables.append(_tagged(val, "val"))
-        suffix = "_leaky" if by == "composite" else "_all" if self.subset == "all" and self.data != "embedded" else ""
-        folder = self.results / "runs" / (name + suffix) / "seed0"
         if by == "photo":
             self._keep_examples(folder, method)
-        return records.write(folder, settings, _summary(test), pd.concat(tables), None, self._environment())
+        summary = _summary(test) | {"key": key}
+        return records.write(folder, settings, summary, pd.concat(tables), None, self._environment())
 
     def examples(self) -> list[Entry]:
         """Test composites for the qualitative figures, spread over the list; a third photographs if there are any."""
@@ -244,15 +252,12 @@ class Study:
         if self.like(experiment) is not self:
             return self.like(experiment)._finished(experiment)
         folder, label = self._folder(experiment), f"{experiment.name}, seed {experiment.seed}"
-        if not (folder / "metrics.json").is_file():
-            return None
-        found = Record(folder).metrics
-        if not (folder / "checkpoint.pt").is_file() and "diverged" not in found:
-            return None
-        if found.get("key") == self._key(experiment):
+        kept = records.reusable(folder, self._key(experiment))
+        if kept is not None and ("diverged" in kept.metrics or (folder / "checkpoint.pt").is_file()):
             self.say(f"{label}: finished before with the same configuration, data and source; kept")
-            return Record(folder)
-        self.say(f"{label}: there is a record, but configuration, data or source has changed since; training again")
+            return kept
+        if (folder / records.MADE_HERE).is_file():
+            self.say(f"{label}: there is a record, but configuration, data or source has changed since; training again")
         return None
 
     def _write_diverged(self, experiment: Experiment, error: training.Diverged) -> Record:

@@ -27,7 +27,7 @@ from harmonylib.paths import shown
 CHECKPOINT_SECONDS = 300
 READ_LOSS_EVERY = 50  # steps, on a GPU
 WHOLE_VALIDATIONS = 2  # of the last epochs; per-image rows of a hundred epochs would be of no use to anyone
-CURVE_POINTS = 8  # validations of the learning curve in a run with a fixed budget of steps
+CURVE_POINTS = 6  # validations of the learning curve in a run with a fixed budget of steps
 CURVE_IMAGES = 32  # of the validation split, for the points between the ends of epochs
 
 

@@ -103,7 +103,7 @@ def _write_scene(root: Path, index: int) -> None:
 
 
 def _write_unlabelled(root: Path, index: int) -> None:
-    scene = scenes.render_scene(UNLABELLED + index, SUBSETS[index % len(SUBSETS)], relightings=0)
+    scene = scenes.render_scene(UNLABELLED + index, SUBSETS[index % len(SUBSETS)], relightings=0, size=(120, 160))
     Image.fromarray(scene.real).save(root / "unlabelled" / f"scene{UNLABELLED + index}.jpg", **JPEG)
 
 
