@@ -152,15 +152,12 @@ class Study:
                 raise
             self.say(str(error))
             return self._write_diverged(experiment, error)
-        seed_everything(experiment.seed)  # the same weights as training started from
-        untrained = training.load_model(start) if start else models.build(experiment.model, **experiment.options)
-        before = evaluation.evaluate_cached(evaluation.network(untrained), self.cache, rows[2])
         method = evaluation.network(trained.model)
         test = [evaluation.evaluate(method, split.test, p, experiment.size) for p in PROTOCOLS[experiment.study]]
         per_image = pd.concat([_tagged(rows, "test") for rows in test] + [_tagged(trained.validation, "val")])
         counts = {"train": material["full_count"] if experiment.strategy else len(train)}
         summary = _summary(test) | {
-            "before_training": {"test": _means(before)},
+            "before_training": self._before(experiment, parent, rows[2]),
             "validation": {str(e): _means(rows) for e, rows in trained.validation.groupby("epoch")},
             "train_loss": {str(int(r.epoch)): float(f"{r.train_loss:.6g}") for r in _epoch_ends(trained.log)},
             "parameters": sum(p.numel() for p in trained.model.parameters()),
@@ -172,6 +169,23 @@ class Study:
         if experiment.split == "photo" and experiment.seed == 0 and experiment.share == 1 and not experiment.strategy:
             self._keep_examples(folder, method)
         return records.write(folder, experiment.to_dict(), summary, per_image, trained.log, environment)
+
+    def _before(self, experiment: Experiment, parent: Experiment | None, test: np.ndarray) -> dict:
+        """The test means of the weights that training started from; a parent run has measured its own.
+
+        LEMaRT's networks start next to doing nothing, as the first point of their curve says.
+        """
+        if parent is not None:
+            measured = Record(self._folder(parent)).metrics["test"]
+            return {"test": measured[metrics.caption("bcmi256", parent.size)]}
+        if experiment.study == "lemart":
+            return {}
+        seed_everything(experiment.seed)
+        start = Path(experiment.start)
+        untrained = (
+            training.load_model(start) if experiment.start else models.build(experiment.model, **experiment.options)
+        )
+        return {"test": _means(evaluation.evaluate_cached(evaluation.network(untrained), self.cache, test))}
 
     def run_baselines(self) -> None:
         """Score every method without training on the test pictures, and doing nothing on the split by composite's."""
