@@ -262,7 +262,9 @@ def _scores(evidence: Evidence, name: str) -> dict:
 def _before(evidence: Evidence, name: str) -> str:
     """The untrained network's test fMSE as a share of doing nothing (all test pictures)."""
     found = [
-        run.metrics["before_training"]["test"]["fmse"] for run in evidence.of(name) if run.metrics.get("before_training")
+        run.metrics["before_training"]["test"]["fmse"]
+        for run in evidence.of(name)
+        if run.metrics.get("before_training")
     ]
     if not found:
         return ""
