@@ -55,9 +55,7 @@ class Evidence:
 
     def nothing_for(self, name: str) -> str:
         """The record of doing nothing on the pictures that a run was tested on."""
-        if self.runs[name][0].config.get("study") == "lemart" and self.has("identity_all"):
-            return "identity_all"
-        return "identity"
+        return self.on_all("identity") if self.runs[name][0].config.get("study") == "lemart" else "identity"
 
     def on_all(self, name: str) -> str | None:
         """The run of a method on the pictures that LEMaRT's runs are tested on, or None where there is none.

@@ -11,6 +11,12 @@ from harmonylib.config import Experiment, Profile
 from harmonylib.errors import HarmonyError
 from harmonylib.transforms import TRANSFORMS
 
+
+def of_share(name: str, share: float) -> str:
+    """The name of a run on a share of its training photographs; of all of them it is the run itself."""
+    return name if share == 1 else f"{name}_share{share * 100:.0f}"
+
+
 UNET = Experiment("unet", "unet", loss="mse")  # as published: section 3.6.1, equation 6
 S2AM = Experiment("s2am", "s2am", loss="eq7")  # as published: section 3.6.2, equation 7
 SHARES = (0.1, 0.3)  # and 1.0, which is the headline run
@@ -23,11 +29,7 @@ STUDY = (
     # "at the bottleneck" is 16 x 16 in the paper's U-Net, its memory argument is about 64 x 64 (the default)
     replace(S2AM, name="s2am_place16", options={"place": 16}),
     # RQ1, data efficiency
-    *(
-        replace(base, name=f"{base.name}_share{share * 100:.0f}", share=share)
-        for base in (UNET, S2AM)
-        for share in SHARES
-    ),
+    *(replace(base, name=of_share(base.name, share), share=share) for base in (UNET, S2AM) for share in SHARES),
     # the paper's split lets one photograph stand on both sides
     replace(UNET, name="unet_leaky", split="composite"),
     replace(S2AM, name="s2am_leaky", split="composite"),
@@ -63,10 +65,6 @@ MATCHED_SHARES = (0.1, 1.0)
 TRIAL = "pretrain_swinih_printed_rate"  # the printed learning rate, which no profile changes
 
 
-def _share(name: str, share: float) -> str:
-    return name if share == 1 else f"{name}_share{share * 100:.0f}"
-
-
 def _lemart() -> Iterator[Experiment]:
     """Every run of the LEMaRT study; of what Table 3 lists in `models.TABLE_3`, each network."""
     for model in models.TABLE_3:
@@ -82,9 +80,9 @@ def _lemart() -> Iterator[Experiment]:
         yield replace(tuned, name=f"swinih_lemart_{suffix}", start=f"pretrain_swinih_{suffix}")
     for base in (FINETUNE, tuned):
         for share in LEMART_SHARES:
-            yield replace(base, name=_share(base.name, share), share=share)
+            yield replace(base, name=of_share(base.name, share), share=share)
     for share in MATCHED_SHARES:
-        yield replace(FINETUNE, name=_share("swinih_matched", share), share=share, length=MATCHED)
+        yield replace(FINETUNE, name=of_share("swinih_matched", share), share=share, length=MATCHED)
     yield replace(tuned, name="swinih_lemart_120", epochs=120)  # Table 1
     # where a profile makes the networks of the tables smaller, the pair at full size
     yield replace(PRETRAIN, name="pretrain_swinih_full")

@@ -27,27 +27,27 @@ def save(figure: Figure, results: Path, name: str) -> None:
     folder = results / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"{name}.png", metadata={"Software": None}, bbox_inches="tight")
-    _display(figure)
+    if _in_notebook():
+        from IPython.display import display
+
+        display(figure)
     plt.close(figure)
 
 
 def show(path: Path) -> None:
     """Show a figure that was saved before, where a notebook is running."""
-    try:
-        from IPython.display import Image as Shown
-    except ImportError:
-        return
-    _display(Shown(filename=str(path)))
+    if _in_notebook():
+        from IPython import display
+
+        display.display(display.Image(filename=str(path)))
 
 
-def _display(something) -> None:
+def _in_notebook() -> bool:
     try:
         from IPython import get_ipython
-        from IPython.display import display
     except ImportError:
-        return
-    if get_ipython() is not None:
-        display(something)
+        return False
+    return get_ipython() is not None
 
 
 def outlined(
@@ -230,9 +230,7 @@ def data_share(evidence: Evidence) -> Figure:
     """RQ1: share of doing nothing against the share of the training photographs, with intervals."""
     figure, axis = plt.subplots(figsize=(5.6, 3.4))
     for base in experiments.HEADLINE:
-        points = [
-            (share, base if share == 1 else f"{base}_share{share * 100:.0f}") for share in (*experiments.SHARES, 1.0)
-        ]
+        points = [(share, experiments.of_share(base, share)) for share in (*experiments.SHARES, 1.0)]
         points = [(share, evidence.ratio(name)) for share, name in points if evidence.has(name)]
         shares = [100 * share for share, _ in points]
         axis.plot(shares, [r.estimate for _, r in points], "o-", color=COLOURS[base], label=tables.title(base))

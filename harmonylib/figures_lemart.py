@@ -100,13 +100,9 @@ def _printed_gains(axis, metric: str) -> None:
         axis.plot(100, printed("mse_gain_below", "/100"), "v", **style)  # "less than"
 
 
-def _named(base: str, share: float) -> str:
-    return base if share == 1 else f"{base}_share{share * 100:.0f}"
-
-
 def _means(evidence: Evidence, base: str, metric: str, shares: Iterable[float]) -> tuple[dict[float, Interval], list]:
     """{share in percent: mean} of the runs that were made, and the names of those that were not."""
-    names = {100 * share: _named(base, share) for share in shares}
+    names = {100 * share: experiments.of_share(base, share) for share in shares}
     found = {percent: evidence.mean(name, metric) for percent, name in names.items() if evidence.has(name)}
     return found, [name for percent, name in names.items() if percent not in found]
 
@@ -132,7 +128,7 @@ def _gains(axis, evidence: Evidence, metric: str) -> None:
     sign = 1 if metric == "psnr" else -1
     for base, colour, marker, fill in (("swinih", LEMART, "o", LEMART), ("swinih_matched", SCRATCH, "D", "white")):
         for share in SHARES:
-            pair = _named("swinih_lemart", share), _named(base, share)
+            pair = experiments.of_share("swinih_lemart", share), experiments.of_share(base, share)
             if evidence.has(*pair):
                 gain = evidence.difference(*pair, metric)
                 x = 100 * share * (0.87 if marker == "D" else 1)  # beside, not on top of, the other

@@ -3,6 +3,7 @@
 A claim's test returns an `Outcome`: our number with its interval, and a verdict by `statistics.verdict`.
 """
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -47,14 +48,21 @@ def lower(a: str, b: str, column: str = "fmse", side: str = "lower") -> Callable
     return test
 
 
-def same(a: str, b: str) -> Callable[[Evidence], Outcome]:
-    """mean fMSE of a over that of b is 1, within the margin: interval over photographs, and every seed."""
+def same(a: str, b: str, column: str = "fmse") -> Callable[[Evidence], Outcome]:
+    """a and b have the same mean, within the margin: interval over photographs, and every seed.
+
+    Of an error the ratio is judged, of PSNR the difference in dB.
+    """
+    relative = column != "psnr"
+    margin, words = (SAME, "ratio of fMSE {}") if relative else (SAME_DB, "difference of PSNR {} dB")
+    compare = operator.truediv if relative else operator.sub
 
     def test(evidence: Evidence) -> Outcome:
         rows = [evidence.per_image(name) for name in (a, b)]
-        result = statistics.equivalence(rows[0]["fmse"], rows[1]["fmse"], rows[0]["group"], SAME, relative=True)
-        seeds = [x / y for x, y in zip(*(evidence.by_seed(n) for n in (a, b)), strict=False)]
-        return outcome(result, seeds, "equivalent", "ratio of fMSE {}")
+        values = (r[column] for r in rows)
+        result = statistics.equivalence(*values, rows[0]["group"], margin, relative=relative)
+        seeds = [compare(x, y) for x, y in zip(*(evidence.by_seed(n, column) for n in (a, b)), strict=False)]
+        return outcome(result, seeds, "equivalent", words)
 
     return test
 
@@ -87,6 +95,11 @@ def more_with_less(less: tuple[str, str], all_data: tuple[str, str], column: str
         return outcome(result, seeds, "higher", "gain with little data minus gain with all: {}")
 
     return test
+
+
+def needs(what: str) -> Callable[[Evidence], Outcome]:
+    """A claim that nothing at hand can test."""
+    return lambda evidence: Outcome(f"not run: {what}", CANNOT_TELL)
 
 
 def outcome(result: Interval | Equivalence, seeds: list[float], claim: str, words: str) -> Outcome:

@@ -48,13 +48,14 @@ class Study:
     size: int  # side in px of the pictures that are trained and evaluated on
     say: Callable = print
     others: dict = field(default_factory=dict, compare=False, repr=False)  # the same at other subsets and sizes
+    prepared: dict = field(default_factory=dict, compare=False, repr=False)  # photographs for LEMaRT, by their source
 
     def like(self, experiment: Experiment) -> "Study":
         """The same study at an experiment's own subset and size, where they differ."""
         key = experiment.subset, experiment.size
         if key == (self.subset, self.size):
             return self
-        return self.others.setdefault(key, replace(self, subset=key[0], size=key[1]))
+        return self.others.setdefault(key, replace(self, subset=key[0], size=key[1], prepared={}))
 
     @property
     def lemart(self) -> "Study":
@@ -85,12 +86,9 @@ class Study:
 
     def photographs(self, experiment: Experiment) -> Photographs:
         """What LEMaRT perturbs in this run. Raises HarmonyError where there are none, or fewer than asked for."""
-        if experiment.photographs == "target":
-            rows = np.unique(self.cache.index["real"].to_numpy()[self.cache.rows(self.listed.train)])
-            found = Photographs(self.cache.real[rows], self.cache.data_hash)
-        else:
-            files = photographs(experiment.photographs, self.root)
-            found = prepare_photographs(files, self.size, self.say)
+        if experiment.photographs not in self.prepared:
+            self.prepared[experiment.photographs] = self._prepare(experiment.photographs)
+        found = self.prepared[experiment.photographs]
         count = experiment.photograph_count or len(found.pixels)
         if count > len(found.pixels):
             raise HarmonyError(
@@ -98,6 +96,12 @@ class Study:
                 f"{len(found.pixels)}; ask for fewer or add photographs"
             )
         return replace(found, pixels=found.pixels[:count])
+
+    def _prepare(self, source: str) -> Photographs:
+        if source == "target":
+            rows = np.unique(self.cache.index["real"].to_numpy()[self.cache.rows(self.listed.train)])
+            return Photographs(self.cache.real[rows], self.cache.data_hash)
+        return prepare_photographs(photographs(source, self.root), self.size, self.say)
 
     def run_all(self, names: Iterable[str] | None = None, study: str | None = None) -> None:
         """Train every planned run (of one paper's study), or those named with what they start from."""
@@ -137,8 +141,9 @@ class Study:
         parent = self._parent(experiment)
         if parent is not None:
             self.run(parent)
-        start = self._folder(parent) / "checkpoint.pt" if parent else experiment.start and Path(experiment.start)
-        material = {"start": start or None, "full_count": len(split.train)}
+        file = Path(experiment.start) if experiment.start else None
+        start = file if parent is None else self._folder(parent) / "checkpoint.pt"
+        material = {"start": start, "full_count": len(split.train)}
         if experiment.strategy:
             pixels = self.photographs(experiment).pixels
             material |= {"photographs": pixels, "full_count": len(pixels)}
@@ -157,7 +162,7 @@ class Study:
         per_image = pd.concat([_tagged(rows, "test") for rows in test] + [_tagged(trained.validation, "val")])
         counts = {"train": material["full_count"] if experiment.strategy else len(train)}
         summary = _summary(test) | {
-            "before_training": self._before(experiment, parent, rows[2]),
+            "before_training": self._before(experiment, parent, start, rows[2]),
             "validation": {str(e): _means(rows) for e, rows in trained.validation.groupby("epoch")},
             "train_loss": {str(int(r.epoch)): float(f"{r.train_loss:.6g}") for r in _epoch_ends(trained.log)},
             "parameters": sum(p.numel() for p in trained.model.parameters()),
@@ -170,7 +175,7 @@ class Study:
             self._keep_examples(folder, method)
         return records.write(folder, experiment.to_dict(), summary, per_image, trained.log, environment)
 
-    def _before(self, experiment: Experiment, parent: Experiment | None, test: np.ndarray) -> dict:
+    def _before(self, experiment: Experiment, parent: Experiment | None, start: Path | None, test: np.ndarray) -> dict:
         """The test means of the weights that training started from; a parent run has measured its own.
 
         LEMaRT's networks start next to doing nothing, as the first point of their curve says.
@@ -181,10 +186,7 @@ class Study:
         if experiment.study == "lemart":
             return {}
         seed_everything(experiment.seed)
-        start = Path(experiment.start)
-        untrained = (
-            training.load_model(start) if experiment.start else models.build(experiment.model, **experiment.options)
-        )
+        untrained = training.load_model(start) if start else models.build(experiment.model, **experiment.options)
         return {"test": _means(evaluation.evaluate_cached(evaluation.network(untrained), self.cache, test))}
 
     def run_baselines(self) -> None:

@@ -115,7 +115,7 @@ def data_share(evidence: Evidence) -> pd.DataFrame:
     rows = []
     for share in (*experiments.SHARES, 1.0):
         for base in experiments.HEADLINE:
-            name = base if share == 1 else f"{base}_share{share * 100:.0f}"
+            name = experiments.of_share(base, share)
             if evidence.has(name):
                 rows.append({"share": f"{share:.0%}", "network": title(base), **_scores(evidence, name)})
     return pd.DataFrame(rows)

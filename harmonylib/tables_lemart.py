@@ -97,9 +97,7 @@ def data_efficiency(evidence: Evidence) -> pd.DataFrame:
     }
     rows = []
     for share in (*experiments.LEMART_SHARES, 1.0):
-        names = [
-            n if share == 1 else f"{n}_share{share * 100:.0f}" for n in ("swinih", "swinih_matched", "swinih_lemart")
-        ]
+        names = [experiments.of_share(n, share) for n in ("swinih", "swinih_matched", "swinih_lemart")]
         row = {"share of the data": f"{share:.0%}", "gain (printed)": gains[round(100 * share)]}
         for name, words in zip(names, ("scratch", "scratch, as many steps in all", "LEMaRT"), strict=True):
             row |= {
@@ -241,7 +239,7 @@ def _beside(evidence: Evidence, table: str, method: str, name: str) -> dict:
 
 def _nothing(evidence: Evidence, **keys) -> dict:
     """The row of doing nothing; PSNR and MSE of it are printed in Table 1."""
-    name = "identity_all" if evidence.has("identity_all") else "identity"
+    name = evidence.on_all("identity")
     cells: dict = {"seeds": ""}
     for metric, (unit, _) in UNITS.items():
         printed = _printed("table1", metric, "composite", "all")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from networks import loss_left, pair, parameters, ramps
 from torch import nn
 
 from harmonylib.errors import HarmonyError
@@ -20,19 +21,6 @@ SMALL = {
 def small(name: str, **options) -> nn.Module:
     torch.manual_seed(0)
     return build(name, **(SMALL[name] | options))
-
-
-def pair(height: int = 32, width: int = 32, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
-    """A batch of composites, with a rectangle of foreground in each."""
-    generator = torch.Generator().manual_seed(1)
-    image = torch.rand(batch, 3, height, width, generator=generator)
-    mask = torch.zeros(batch, 1, height, width)
-    mask[:, :, height // 4 : height // 2 + 3, 3 : width // 2] = 1
-    return image, mask
-
-
-def parameters(network: nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters())
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -98,8 +86,7 @@ def test_empty_and_full_masks_are_finite(name, value):
 def test_golden_output(name, mean, pixel):
     torch.manual_seed(0)
     network = build(name, **SMALL[name])
-    ramp = torch.linspace(0, 1, 32 * 32).view(1, 1, 32, 32)
-    image = torch.cat([ramp, ramp.mT, 1 - ramp], dim=1).repeat(2, 1, 1, 1)
+    image = ramps(32)
     output = network(image, pair()[1])
     assert output.mean().item() == pytest.approx(mean, abs=1e-4)
     assert output[0, 0, 10, 10].item() == pytest.approx(pixel, abs=1e-4)
@@ -234,19 +221,8 @@ def test_training_starts_near_the_network_without_the_block():
 def test_s2am_learns_a_shift_of_the_foreground():
     torch.manual_seed(0)
     network = build("s2am", width=8, heads=4)
-    shade = torch.rand(8, 3, 1, 1)
-    target = (shade + torch.linspace(-0.2, 0.2, 32)).expand(8, 3, 32, 32).clamp(0, 1)
-    mask = pair(batch=8)[1]
-    composite = target + 0.3 * mask * (1 - target)
     optimiser = torch.optim.Adam(network.parameters(), 3e-3)
-    losses = []
-    for _ in range(60):
-        loss = (network(composite, mask) - target).square().mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.1 * losses[0]
+    assert loss_left(network, optimiser, 60) < 0.1
 
 
 def test_channels_last_gives_the_same_picture():

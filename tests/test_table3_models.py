@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from networks import loss_left, pair, parameters, ramps
 from torch import nn
 
 from harmonylib.errors import HarmonyError
@@ -14,19 +15,6 @@ NAMES = ("vit", "resnet", "hrnet", "ht")
 def preset(name: str, size: str = "tiny", **options) -> nn.Module:
     torch.manual_seed(0)
     return build(name, **(class_of(name).presets[size] | options))
-
-
-def pair(height: int = 32, width: int = 32, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
-    """A batch of composites, with a rectangle of foreground in each."""
-    generator = torch.Generator().manual_seed(1)
-    image = torch.rand(batch, 3, height, width, generator=generator)
-    mask = torch.zeros(batch, 1, height, width)
-    mask[:, :, height // 4 : height // 2 + 3, 3 : width // 2] = 1
-    return image, mask
-
-
-def parameters(network: nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters())
 
 
 def is_idle(name: str, key: str) -> bool:
@@ -166,19 +154,8 @@ def test_every_pixel_can_see_the_whole_picture(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_learns_a_shift_of_the_foreground(name):
     network = preset(name)
-    shade = torch.rand(8, 3, 1, 1)
-    target = (shade + torch.linspace(-0.2, 0.2, 32)).expand(8, 3, 32, 32).clamp(0, 1)
-    mask = pair(batch=8)[1]
-    composite = target + 0.3 * mask * (1 - target)
     optimiser = torch.optim.AdamW(network.parameters(), 2e-3)
-    losses = []
-    for _ in range(60):
-        loss = (network(composite, mask) - target).square().mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.5 * losses[0]
+    assert loss_left(network, optimiser, 60) < 0.5
 
 
 @pytest.mark.parametrize(
@@ -187,8 +164,7 @@ def test_learns_a_shift_of_the_foreground(name):
 )
 def test_golden_output(name, mean, pixel):
     network = preset(name, "small", skip=False)
-    ramp = torch.linspace(0, 1, 64 * 64).view(1, 1, 64, 64)
-    image = torch.cat([ramp, ramp.mT, 1 - ramp], dim=1).repeat(2, 1, 1, 1)
+    image = ramps(64)
     output = network(image, pair(64, 64)[1])
     assert output.mean().item() == pytest.approx(mean, abs=1e-4)
     assert output[0, 0, 10, 10].item() == pytest.approx(pixel, abs=1e-4)
