@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from harmonylib import experiments, metrics, models, paper_values
+from harmonylib import experiments, metrics, models, paper_values, tables
 from harmonylib.errors import HarmonyError
 from harmonylib.evidence import Evidence
 from harmonylib.rules import (
@@ -94,7 +94,7 @@ SCS_CO = paper_values.value("lemart", "table1", "psnr", "scs-co", "all")
 _claim = partial(Claim, study="lemart")
 CLAIMS = (
     *(
-        _claim(f"lemart_helps_{name}", f"Pre-training with LEMaRT helps {name}", "4.4a, Table 3", "paper",
+        _claim(f"lemart_helps_{name}", f"Pre-training with LEMaRT helps {tables.title(name)}", "4.4a, Table 3", "paper",
                (name, f"{name}_lemart"), gain(name), DIFFERENCE, lower(f"{name}_lemart", name))
         for name in models.TABLE_3
     ),

@@ -167,7 +167,8 @@ def _laplacian(picture: Tensor) -> Tensor:
 
 def _batches(entries: tuple[Entry, ...], protocol: str, size: int | None) -> Iterable[Batch]:
     """(entries, composite, mask, real), kept for the next method where they are few and small."""
-    side = metrics.get_protocol(protocol).size and (size or metrics.get_protocol(protocol).size)
+    own = metrics.get_protocol(protocol).size
+    side = own and (size or own)
     if side and len(entries) * side**2 <= KEPT_PIXELS:
         return _kept(entries, protocol, size)
     return _read(entries, protocol, size)

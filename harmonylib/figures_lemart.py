@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from harmonylib import experiments, figures, tables
+from harmonylib import experiments, figures, models, tables
 from harmonylib.evidence import Evidence
 from harmonylib.figures import COLOURS, STYLE, outlined
 from harmonylib.paper_values import value
@@ -22,8 +22,16 @@ from harmonylib.transforms import TRANSFORMS
 
 SCRATCH, LEMART, QUIET = "#5f7d6e", "#d07c1f", COLOURS["identity"]
 SHARES = (*experiments.LEMART_SHARES, 1.0)
-QUALITATIVE = ("identity", "histogram", "unet", "s2am", "resnet", "hrnet", "vit", "ht", "swinih", "swinih_lemart")
-BLOCKS = ("swinih_local", "swinih", "swinih_ms", "swin_t", "vit", "ht", "resnet", "hrnet", "unet", "s2am")
+QUALITATIVE = (
+    "identity",
+    "histogram",
+    "unet",
+    "s2am",
+    *(n for n in models.TABLE_3 if n != "swinih"),
+    "swinih",
+    "swinih_lemart",
+)
+BLOCKS = ("swinih_local", *models.TABLE_3, *(n for n in models.TABLE_4 if n != "swinih_local"), "unet", "s2am")
 LENGTHS = {0.0: "swinih", 0.25: "swinih_lemart_quarter", 0.5: "swinih_lemart_half", 1.0: "swinih_lemart"}
 PRETRAININGS = {"pretrain_swinih": LEMART, "pretrain_swinih_half": "#e3b27c", "pretrain_swinih_quarter": "#f0cfa8"}
 

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import re
 
 import pandas as pd
 
@@ -109,8 +110,13 @@ def evidence_of(claim: str) -> tuple[str, ...]:
 
 def _links(claim: str, manifest: dict) -> str:
     made = {**manifest["tables"], **manifest["figures"]}
-    words = {name: name.removeprefix("s2am_t4_").removeprefix("lemart_").replace("_", " ") for name in made}
-    return ", ".join(f"<a href='#{name}'>{words[name]}</a>" for name in evidence_of(claim) if name in made)
+    return ", ".join(f"<a href='#{name}'>{_short(name)}</a>" for name in evidence_of(claim) if name in made)
+
+
+def _short(name: str) -> str:
+    """`lemart_figure6` as "figure 6"."""
+    words = name.removeprefix("s2am_t4_").removeprefix("lemart_").replace("_", " ")
+    return re.sub(r"^(table|figure)(\d)", r"\1 \2", words)
 
 
 def _introduction(evidence: Evidence, size: int) -> str:

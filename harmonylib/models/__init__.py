@@ -5,6 +5,7 @@ when it is first built.
 """
 
 import inspect
+from abc import ABC, abstractmethod
 from importlib import import_module
 from typing import ClassVar
 
@@ -74,7 +75,7 @@ def _check_type(name: str, key: str, value: object, default: object) -> None:
         raise HarmonyError(f"model {name!r}: option {key} must be {type(default).__name__}, not {value!r}")
 
 
-class Harmonizer(nn.Module):
+class Harmonizer(nn.Module, ABC):
     """A network that turns a composite and its mask into a harmonized picture.
 
     Subclasses implement ``predict``, which may rely on sides that are multiples of ``multiple``. Other sizes are
@@ -108,9 +109,9 @@ class Harmonizer(nn.Module):
         output = self.predict(image, mask)[..., :height, :width].to(dtype)
         return output if self.training else output.clamp(0, 1)
 
+    @abstractmethod
     def predict(self, image: Tensor, mask: Tensor) -> Tensor:
         """The network proper, for sides that fit."""
-        raise NotImplementedError
 
     def _check(self, image: Tensor, mask: Tensor) -> torch.Size:
         if image.ndim != 4 or image.shape[1] != 3:

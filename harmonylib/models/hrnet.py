@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from harmonylib.errors import HarmonyError
 from harmonylib.models import Harmonizer
+from harmonylib.models.initial import small_change
 
 STRIDE = 4  # of the largest branch
 
@@ -91,9 +92,8 @@ class HRNet(Harmonizer):
             nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
         )
         self.head = nn.Conv2d(channels, 3 * STRIDE**2, 1)
-        if skip:  # a change of about 0.02: close to doing nothing, but all layers learn at once
-            nn.init.normal_(self.head.weight, std=0.02 * channels**-0.5)
-            nn.init.zeros_(self.head.bias)
+        if skip:
+            small_change(self.head, channels)
 
     def predict(self, image: Tensor, mask: Tensor) -> Tensor:
         if self.training and image.shape[0] * image.shape[2] * image.shape[3] == self.multiple**2:

@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harmonylib.models import Harmonizer
-from harmonylib.models.vit import check_transformer, sinusoidal_positions, xavier
+from harmonylib.models.initial import small_change, xavier
+from harmonylib.models.vit import check_transformer, sinusoidal_positions
 
 PATCH = 4
 
@@ -83,9 +84,8 @@ class HT(Harmonizer):
         self.layers = nn.ModuleList(EncoderLayer(width, heads) for _ in range(depth))
         self.head = nn.ConvTranspose2d(width, 3, PATCH, stride=PATCH)
         self.apply(xavier)
-        if skip:  # a change with a standard deviation of 0.02: close to doing nothing, but all layers learn at once
-            nn.init.normal_(self.head.weight, std=0.02 * width**-0.5)
-            nn.init.zeros_(self.head.bias)
+        if skip:
+            small_change(self.head, width)
 
     def predict(self, image: Tensor, mask: Tensor) -> Tensor:
         x = F.pixel_unshuffle(torch.cat([2 * image - 1, mask], dim=1), PATCH).permute(0, 2, 3, 1)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from harmonylib.errors import HarmonyError
 from harmonylib.models import Harmonizer
+from harmonylib.models.initial import small_change
 
 REACH = 3  # px that the 7x7 convolutions look beyond the border
 
@@ -77,9 +78,8 @@ class ResNet(Harmonizer):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.02)
-        if skip:  # a change of a few hundredths: close to doing nothing, but all layers learn at once
-            nn.init.normal_(self.head.weight, std=0.02 * self.head.weight[0].numel() ** -0.5)
-            nn.init.zeros_(self.head.bias)
+        if skip:
+            small_change(self.head, self.head.weight[0].numel())
 
     def predict(self, image: Tensor, mask: Tensor) -> Tensor:
         if min(image.shape[2:]) <= REACH:

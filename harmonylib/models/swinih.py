@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from harmonylib.errors import HarmonyError
 from harmonylib.models import Harmonizer
+from harmonylib.models.initial import small_change, xavier
 from harmonylib.models.windows import Block, GlobalAttention, WindowAttention
 
 
@@ -77,7 +78,9 @@ class SwinIH(Harmonizer):
         outputs = self.output_width(widths)
         self.norm = nn.LayerNorm(outputs)
         self.head = nn.Linear(outputs, 3 * patch**2)
-        self._init_weights()
+        self.apply(xavier)
+        if skip:
+            small_change(self.head, outputs)
 
     def window_block(self, width: int, heads: int, index: int) -> Block:
         return Block(width, WindowAttention(width, heads, self.window, shifted=index % 2 == 1), self.mlp_ratio)
@@ -100,17 +103,6 @@ class SwinIH(Harmonizer):
             x = transition(stage(x))
         prediction = F.pixel_shuffle(self.head(self.norm(x)).permute(0, 3, 1, 2), self.patch)
         return prediction + (image if self.skip else 0.5)
-
-    def _init_weights(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        if (
-            self.skip
-        ):  # a change with a standard deviation of 0.02 (5 of 255), not zero: all layers learn from the start
-            nn.init.normal_(self.head.weight, std=0.02 * self.head.in_features**-0.5)
 
     def _check_options(self, dim, depths, heads, window, patch, mlp_ratio) -> None:
         name = type(self).__name__

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from harmonylib.errors import HarmonyError
 from harmonylib.models import Harmonizer
+from harmonylib.models.initial import small_change, xavier
 from harmonylib.models.windows import Block, GlobalAttention
 
 
@@ -47,13 +48,6 @@ def check_transformer(name: str, width: int, depth: int, heads: int) -> None:
         raise HarmonyError(f"{name}: width must be a multiple of 4 (sine and cosine of row and column), not {width}")
     if heads < 1 or width % heads:
         raise HarmonyError(f"{name}: {heads} heads do not divide width {width}; choose a divisor")
-
-
-def xavier(module: nn.Module) -> None:
-    """For ``Module.apply``: Xavier's uniform weights and no bias in every linear layer."""
-    if isinstance(module, nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)
 
 
 class ViT(Harmonizer):
@@ -90,8 +84,8 @@ class ViT(Harmonizer):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 3 * patch**2)
         self.apply(xavier)
-        if skip:  # a change with a standard deviation of 0.02: close to doing nothing, but all layers learn at once
-            nn.init.normal_(self.head.weight, std=0.02 * width**-0.5)
+        if skip:
+            small_change(self.head, width)
 
     def predict(self, image: Tensor, mask: Tensor) -> Tensor:
         x = F.pixel_unshuffle(torch.cat([2 * image - 1, mask], dim=1), self.patch).permute(0, 2, 3, 1)
