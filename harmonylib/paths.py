@@ -1,6 +1,9 @@
 """Where things live: the checkout, the data, the results. Environment variables move the last two."""
 
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,3 +24,18 @@ def shown(path: Path) -> str:
     """The path as a reader should see it: relative to the checkout where it lies inside."""
     path = Path(path)
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.as_posix()
+
+
+@contextmanager
+def building(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` that takes its place when everything in it is written, and goes otherwise."""
+    started = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(started, ignore_errors=True)
+    started.mkdir(parents=True)
+    try:
+        yield started
+        if folder.exists():  # somebody else was faster, or an older or broken one lies there
+            shutil.rmtree(folder)
+        os.replace(started, folder)
+    finally:
+        shutil.rmtree(started, ignore_errors=True)

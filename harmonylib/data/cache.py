@@ -9,10 +9,8 @@ resamplers.
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +21,7 @@ import PIL
 from harmonylib.data.layout import Entry, open_mask, open_rgb, problems
 from harmonylib.errors import HarmonyError
 from harmonylib.metrics import resize_image, resize_mask
-from harmonylib.paths import data_dir, shown
+from harmonylib.paths import building, data_dir, shown
 
 FORMAT = 1
 
@@ -78,12 +76,12 @@ def prepare(entries: list[Entry], size: int, workers: int | None = None, say=pri
             more = f" (and {len(bad) - 1} more: `python -m harmonylib data verify` lists them)" if len(bad) > 1 else ""
             raise HarmonyError(bad[0] + more)
         hashes = dict(zip(files, pool.map(lambda p: _digest(p.read_bytes()), files), strict=True))
-        with _building(folder) as building:
-            index = _write_arrays(building, entries, size, pool)
-            index.to_csv(building / "index.csv", index=False)
+        with building(folder) as started:
+            index = _write_arrays(started, entries, size, pool)
+            index.to_csv(started / "index.csv", index=False)
             root = entries[0].root
             manifest = {"size": size, "files": {p.relative_to(root).as_posix(): hashes[p] for p in files}}
-            (building / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+            (started / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     say(f"prepared {len(entries)} composites at {size} px in {shown(folder)}")
     return open_cache(folder)
 
@@ -103,11 +101,11 @@ def prepare_photographs(files: list[Path], size: int, say=print) -> Photographs:
     folder = data_dir() / "cache" / f"{files[0].parent.name}-{size}-{key[:12]}"
     manifest = folder / "manifest.json"
     if not manifest.is_file():
-        with _building(folder) as building, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        with building(folder) as started, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             hashes = list(pool.map(lambda p: _digest(p.read_bytes()), files))
-            _write_array(building / "real.npy", files, _reader(size), (size, size, 3), pool)
+            _write_array(started / "real.npy", files, _reader(size), (size, size, 3), pool)
             content = {"size": size, "files": dict(zip([p.name for p in files], hashes, strict=True))}
-            (building / "manifest.json").write_text(json.dumps(content, indent=1) + "\n")
+            (started / "manifest.json").write_text(json.dumps(content, indent=1) + "\n")
         say(f"prepared {len(files)} photographs at {size} px in {shown(folder)}")
     content = json.loads(manifest.read_text())
     return Photographs(np.load(folder / "real.npy", mmap_mode="r"), _digest(json.dumps(content, sort_keys=True))[:16])
@@ -119,21 +117,6 @@ def open_cache(folder: Path) -> Cache:
     arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("composite", "real", "mask")]
     index = pd.read_csv(folder / "index.csv", dtype={"name": str, "photo": str, "group": str})
     return Cache(folder, manifest["size"], *arrays, index, _digest(json.dumps(manifest, sort_keys=True))[:16])
-
-
-@contextmanager
-def _building(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` that takes its place when everything in it is written, and goes otherwise."""
-    building = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    try:
-        yield building
-        if folder.exists():  # somebody else was faster, or a folder without a manifest was left behind
-            shutil.rmtree(folder)
-        os.replace(building, folder)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
 
 
 def _reader(size: int) -> Callable[[Path], np.ndarray]:

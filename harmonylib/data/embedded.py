@@ -11,7 +11,6 @@ scenes, which no list names and which have neither masks nor composites: what LE
 """
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,9 +19,9 @@ import numpy as np
 from PIL import Image
 
 from harmonylib.data import photographs, scenes
-from harmonylib.data.layout import FOLDERS, SUBSETS
+from harmonylib.data.layout import FOLDERS, SUBSETS, Entry, write_lists
 from harmonylib.errors import HarmonyError
-from harmonylib.paths import ROOT, data_dir, shown
+from harmonylib.paths import ROOT, building, data_dir, shown
 
 VERSION = 4  # raise it when the pictures change: an older copy is then written anew
 SCENES = 640
@@ -49,19 +48,13 @@ def ensure(scene_count: int = SCENES, workers: int | None = None, say=print) -> 
     if done.is_file() and done.read_text() == stamp:
         return root
     say(f"writing the embedded set to {shown(root)} ...")
-    building = root.with_name(f".{root.name}.{os.getpid()}")
-    shutil.rmtree(building, ignore_errors=True)
-    for subset in SUBSETS:
-        for folder in FOLDERS:
-            (building / subset / folder).mkdir(parents=True)
-    (building / "unlabelled").mkdir()
-    try:
-        _write_all(building, scene_count, workers or os.cpu_count() or 1)
-        (building / "VERSION.txt").write_text(stamp)
-        shutil.rmtree(root, ignore_errors=True)
-        os.replace(building, root)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    with building(root) as started:
+        for subset in SUBSETS:
+            for folder in FOLDERS:
+                (started / subset / folder).mkdir(parents=True)
+        (started / "unlabelled").mkdir()
+        _write_all(started, scene_count, workers or os.cpu_count() or 1)
+        (started / "VERSION.txt").write_text(stamp)
     return root
 
 
@@ -77,12 +70,8 @@ def _write_all(root: Path, scene_count: int, workers: int) -> None:
     names = [name for index in range(scene_count) for name in _scene_names(index)] + names
     lists = {"train": [], "test": []}
     for subset, name, split in names:
-        lists[split].append((subset, name))
-    for split, rows in lists.items():
-        (root / f"IHD_{split}.txt").write_text("".join(f"{s}/composite_images/{n}.jpg\n" for s, n in rows))
-        for subset in SUBSETS:
-            lines = [f"{n}.jpg\n" for s, n in rows if s == subset]
-            (root / subset / f"{subset}_{split}.txt").write_text("".join(lines))
+        lists[split].append(Entry(root, subset, name))
+    write_lists(root, lists)
 
 
 def _place(index: int) -> tuple[str, str, str]:

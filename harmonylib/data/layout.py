@@ -97,6 +97,17 @@ def read_entries(root: str | Path, subset: str = "all", split: str = "test", val
     return entries
 
 
+def write_lists(root: Path, lists: dict[str, list[Entry]]) -> None:
+    """Write the lists of a new set, by split: the common ones, and one for each subset whose folder is there."""
+    for split, entries in lists.items():
+        common = [f"{e.subset}/composite_images/{e.name}.jpg\n" for e in entries]
+        (root / f"IHD_{split}.txt").write_text("".join(common))
+        for subset in SUBSETS:
+            if (root / subset).is_dir():
+                own = [f"{e.name}.jpg\n" for e in entries if e.subset == subset]
+                (root / subset / f"{subset}_{split}.txt").write_text("".join(own))
+
+
 def hold_out(entries: list[Entry], share: float, by: str = "group", salt: str = "") -> tuple[list[Entry], list[Entry]]:
     """Divide into (kept, held out): the `share` of the groups (or of the names) with the smallest hashes is held out.
 

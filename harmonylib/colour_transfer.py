@@ -1,0 +1,98 @@
+"""The four colour transfers that made iHarmony4: an object takes the colours of another one.
+
+Source: Cong et al., "DoveNet" (CVPR 2020), section 3, and bcmi/Image-Harmonization-Dataset-iHarmony4, ``README.md``:
+global transfer in l-alpha-beta (Reinhard et al. 2001), global transfer in a decorrelated colour space (Xiao and Ma
+2006), cumulative histograms (Fecker et al. 2008) and iterative distribution transfer (Pitie et al. 2007). Their code is
+not published; what follows is from those papers.
+
+A transfer is a function (source (N,3), reference (M,3), generator) -> (N,3): pixels of RGB, uint8, to float64 on the
+same scale, neither rounded nor clipped. The order of pixels does not matter, so objects of any shape go together.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from harmonylib.baselines import from_lab, match_moments, to_lab
+
+Transfer = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
+MIN_VARIANCE = 1e-4  # of a principal axis, in squared levels: below it there is no colour to stretch
+IDT_STEPS = 12  # Pitie et al. converge in about ten
+IDT_QUANTILES = 128
+IDT_SAMPLE = 8192  # pixels that the maps are fitted on; they are applied to all
+
+
+def reinhard_lab(source: np.ndarray, reference: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Mean and standard deviation of each channel in l-alpha-beta become the reference's (Reinhard et al. 2001)."""
+    return from_lab(match_moments(to_lab(source), to_lab(reference)))
+
+
+def decorrelated_rgb(source: np.ndarray, reference: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Mean and covariance in RGB become the reference's (Xiao and Ma 2006): principal axis is turned to principal axis.
+
+    A principal axis has no sign of its own. Here each is given the one nearer to its partner's, without which an object
+    can come out as its negative; the paper is silent about it.
+    """
+    means = source.mean(0), reference.mean(0)
+    (spread, axes), (wanted, onto) = (_principal_axes(pixels) for pixels in (source, reference))
+    onto = onto * np.where((axes * onto).sum(0) < 0, -1, 1)
+    gain = np.sqrt(np.divide(wanted, spread, out=np.ones(3), where=spread > MIN_VARIANCE))
+    return (source - means[0]) @ (axes * gain) @ onto.T + means[1]
+
+
+def cumulative_histogram(source: np.ndarray, reference: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Each channel's cumulative histogram becomes the reference's (Fecker et al. 2008), by a table of 256 entries."""
+    return np.stack([_levels_for(source[:, c], reference[:, c])[source[:, c]] for c in range(3)], axis=1)
+
+
+def iterative_distribution(source: np.ndarray, reference: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """The whole distribution becomes the reference's, by one-dimensional matches along random axes (Pitie et al. 2007).
+
+    Every step turns both sets of pixels by a random rotation, maps each of the three marginals of the source to the
+    reference's, and turns back. What is fitted on a sample of the pixels is applied to all of them.
+    """
+    moved = np.array(source, dtype=np.float64)
+    fitted, reference = (_sample(pixels, generator) for pixels in (np.arange(len(moved)), reference))
+    levels = np.linspace(0, 1, IDT_QUANTILES)
+    for step in range(IDT_STEPS):
+        rotation = np.linalg.qr(generator.standard_normal((3, 3)))[0] if step else np.eye(3)
+        turned, wanted = moved @ rotation, reference @ rotation
+        for axis in range(3):
+            knots = np.quantile(turned[fitted, axis], levels)
+            turned[:, axis] = _interpolate(turned[:, axis], knots, np.quantile(wanted[:, axis], levels))
+        moved = turned @ rotation.T
+    return moved
+
+
+TRANSFERS: dict[str, Transfer] = {  # in iHarmony4's order
+    "reinhard_lab": reinhard_lab,
+    "decorrelated_rgb": decorrelated_rgb,
+    "cumulative_histogram": cumulative_histogram,
+    "iterative_distribution": iterative_distribution,
+}
+
+
+def _principal_axes(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Variances (3,), falling, and the axes they are along, the columns of (3,3)."""
+    variances, axes = np.linalg.eigh(np.cov(pixels, rowvar=False, bias=True))
+    return variances[::-1].clip(0), axes[:, ::-1]
+
+
+def _levels_for(source: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """One channel's table: each level goes to the one of the reference that the same share of pixels lies below."""
+    counts, wanted = (np.bincount(values, minlength=256) for values in (source, reference))
+    below, below_wanted = ((c.cumsum() - c / 2) / c.sum() for c in (counts, wanted))  # the middle of a level's pixels
+    present = np.flatnonzero(wanted)
+    return np.interp(below, below_wanted[present], present.astype(np.float64))
+
+
+def _sample(pixels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    if len(pixels) <= IDT_SAMPLE:
+        return pixels
+    return pixels[generator.choice(len(pixels), IDT_SAMPLE, replace=False)]
+
+
+def _interpolate(values: np.ndarray, knots: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Piecewise linear; beyond the knots shifted like the nearest one, so that pixels not sampled keep their order."""
+    inside = np.interp(values, knots, targets)
+    return inside + np.minimum(values - knots[0], 0) + np.maximum(values - knots[-1], 0)

@@ -1,0 +1,155 @@
+"""Outlined objects from any folder in COCO's instance format: images and an instances JSON.
+
+Format: cocodataset.org/#format-data. Objects that stand for a crowd, and those given as run lengths instead of
+polygons, are left out.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from harmonylib.errors import HarmonyError
+from harmonylib.paths import shown
+
+SUPERSAMPLING = 4  # a side: what makes the edges of masks soft, as HCOCO's are
+MARGIN = 2  # px around an object's box
+
+
+@dataclass(frozen=True)
+class Object:
+    """One outlined object: `polygons` in px, x and y in turn, of a photograph of `size` (width, height)."""
+
+    id: int
+    photograph: int
+    category: str
+    file: Path
+    size: tuple[int, int]
+    polygons: tuple[tuple[float, ...], ...]
+
+    @cached_property
+    def box(self) -> tuple[int, int, int, int]:
+        """left, top, right, bottom: of the polygons with a margin, inside the photograph."""
+        points = np.concatenate([np.reshape(p, (-1, 2)) for p in self.polygons])
+        left, top = np.maximum(np.floor(points.min(0)) - MARGIN, 0).astype(int)
+        right, bottom = np.minimum(np.ceil(points.max(0)) + MARGIN, self.size).astype(int)
+        return int(left), int(top), int(right), int(bottom)
+
+    @cached_property
+    def area(self) -> float:
+        """Share of its photograph that it covers, counted from the polygons."""
+        return sum(_area(np.reshape(p, (-1, 2))) for p in self.polygons) / (self.size[0] * self.size[1])
+
+    def mask(self) -> np.ndarray:
+        """How much of each pixel of the box is object: (h, w) float32 in [0,1].
+
+        Raises HarmonyError where pycocotools is not installed.
+        """
+        try:
+            from pycocotools import mask as run_lengths
+        except ImportError:
+            raise HarmonyError("pycocotools: not installed; COCO's outlines need it: pip install pycocotools") from None
+        left, top, right, bottom = self.box
+        height, width = (bottom - top) * SUPERSAMPLING, (right - left) * SUPERSAMPLING
+        corners = (left, top), (right, bottom)
+        fine = [
+            ((np.clip(np.reshape(p, (-1, 2)), *corners) - corners[0]) * SUPERSAMPLING).ravel().tolist()
+            for p in self.polygons
+        ]
+        inside = run_lengths.decode(run_lengths.merge(run_lengths.frPyObjects(fine, height, width)))
+        cells = inside.reshape(bottom - top, SUPERSAMPLING, right - left, SUPERSAMPLING)
+        return cells.mean((1, 3), dtype=np.float32)
+
+
+def read_objects(root: str | Path) -> list[Object]:
+    """Every outlined object of a folder in COCO's format, in the order of photographs and of ids.
+
+    The annotations are `annotations/instances_*.json`, or the only JSON with instances in the folder; the photographs
+    lie in `images/`, in a folder of the split's name (`val2017`), or beside. Objects whose photograph is not there are
+    left out, so that a part of a set can be used.
+
+    Raises HarmonyError: no such folder, no or several annotation files, no JSON in COCO's format, a file name that
+    leads out of the folder, no photograph at all.
+    """
+    root = Path(root).expanduser()
+    path = _annotation_file(root)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        names = {c["id"]: str(c["name"]) for c in content["categories"]}
+        folder = _image_folder(root, path, [str(image["file_name"]) for image in content["images"]])
+        images = {
+            image["id"]: (_inside(folder, str(image["file_name"]), path), (int(image["width"]), int(image["height"])))
+            for image in content["images"]
+        }
+        objects = [
+            Object(int(a["id"]), int(a["image_id"]), names[a["category_id"]], *images[a["image_id"]], _polygons(a))
+            for a in content["annotations"]
+            if _is_object(a)
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise HarmonyError(
+            f"{shown(path)}: not COCO's instance format ({type(error).__name__}: {error}); fetch the file again"
+        ) from None
+    there = {image: file.is_file() for image, (file, _) in images.items()}
+    found = [o for o in objects if there[o.photograph] and _has_extent(o)]
+    if not found:
+        raise HarmonyError(
+            f"{shown(folder)}: none of the photographs with outlines in {path.name} is there; fetch them"
+        )
+    return sorted(found, key=lambda o: (o.photograph, o.id))
+
+
+def _area(points: np.ndarray) -> float:
+    """Of a polygon (N, 2): the shoelace formula."""
+    (x, y), (next_x, next_y) = points.T, np.roll(points, -1, axis=0).T
+    return abs(float((x * next_y - next_x * y).sum())) / 2
+
+
+def _is_object(annotation: dict) -> bool:
+    return not annotation.get("iscrowd", 0) and isinstance(annotation["segmentation"], list)
+
+
+def _polygons(annotation: dict) -> tuple[tuple[float, ...], ...]:
+    polygons = [tuple(map(float, p)) for p in annotation["segmentation"]]
+    return tuple(p for p in polygons if len(p) >= 6 and len(p) % 2 == 0 and np.isfinite(p).all())
+
+
+def _has_extent(thing: Object) -> bool:
+    if not thing.polygons:
+        return False
+    left, top, right, bottom = thing.box
+    return right > left and bottom > top
+
+
+def _annotation_file(root: Path) -> Path:
+    if not root.is_dir():
+        raise HarmonyError(f"{root}: no such folder; give one with images and annotations/instances_*.json")
+    for folder, pattern in ((root / "annotations", "instances_*.json"), (root, "instances_*.json")):
+        found = sorted(folder.glob(pattern))
+        here = [path for path in found if _image_folder_of_split(root, path)]  # val2017/ is there, train2017/ is not
+        if len(found) == 1 or len(here) == 1:
+            return (here or found)[0]
+        if found:
+            raise HarmonyError(
+                f"{folder}: {len(found)} files {pattern}, and it is not clear which is meant; keep one of them there"
+            )
+    raise HarmonyError(f"{root}: no annotations/instances_*.json in it; fetch COCO's annotations")
+
+
+def _image_folder_of_split(root: Path, annotations: Path) -> Path | None:
+    folder = root / annotations.stem.removeprefix("instances_")
+    return folder if folder.is_dir() else None
+
+
+def _image_folder(root: Path, annotations: Path, names: list[str]) -> Path:
+    """Where the photographs lie: the first place that has any of the first ones."""
+    places = [place for place in (_image_folder_of_split(root, annotations), root / "images", root) if place]
+    return next((place for place in places if any((place / name).is_file() for name in names[:1000])), places[0])
+
+
+def _inside(folder: Path, name: str, annotations: Path) -> Path:
+    if not (folder / name).resolve().is_relative_to(folder.resolve()):
+        raise HarmonyError(f"{shown(annotations)}: file_name {name!r} leads out of {folder.name}; fetch the file again")
+    return folder / name

@@ -1,0 +1,271 @@
+"""coco-mini: HCOCO-style pairs made from outlined photographs, in iHarmony4's layout.
+
+What HCOCO did with COCO (Cong et al., "DoveNet", CVPR 2020, section 3; S2AM-T4 section 3.1 calls it inverse
+compositing): a photograph is the target; one of its objects takes the colours of an object of the same category in
+another photograph, by one of four transfers; what looks broken is dropped. People did the last step there; here
+`why_broken` does it, and its reasons are counted.
+
+Every pair follows from its seed, photograph, object and variant alone: neither the order of the work nor the number of
+workers changes a byte. `manifest.csv` keeps the recipe of each.
+"""
+
+import json
+import os
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from tqdm.auto import tqdm
+
+from harmonylib.colour_transfer import TRANSFERS
+from harmonylib.data.coco import Object, read_objects
+from harmonylib.data.layout import FOLDERS, Entry, hold_out, open_rgb, write_lists
+from harmonylib.errors import HarmonyError
+from harmonylib.paths import building, shown
+
+SUBSET = "HCOCO"
+AREA = (0.01, 0.60)  # of its photograph that an object covers; HCOCO's smallest is 1 %
+STRENGTH = (0.6, 1.0)  # of a transfer that is applied; iHarmony4 applies all of it
+ATTEMPTS = 4  # transfers, each with a reference of its own, until one passes
+REFERENCE_PIXELS = 16384  # of a reference that its colours are taken from
+JPEG = {"quality": 95, "subsampling": 0}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a set, apart from the photographs.
+
+    variants: pairs an object; objects: of a photograph, at most, the largest first; test_share: of the photographs.
+    """
+
+    seed: int = 0
+    variants: int = 2
+    objects: int = 4
+    test_share: float = 0.1
+
+    def __post_init__(self):
+        if min(self.variants, self.objects) < 1 or not 0 < self.test_share < 1 or self.seed < 0:
+            raise HarmonyError(f"{self}: variants and objects are at least 1, test_share lies in (0, 1), seed is >= 0")
+
+
+def build(
+    coco: str | Path,
+    out: Path,
+    settings: Settings | None = None,
+    limit: int | None = None,
+    workers: int | None = None,
+    say=print,
+) -> pd.DataFrame:
+    """Make the set `out` from a folder in COCO's format; its manifest, one row a pair, is returned.
+
+    `out` appears when everything in it is written. With it come `manifest.csv` (the recipes), `rejected.csv` (why
+    transfers were dropped, and how often) and `build.json` (the settings).
+
+    Args:
+        limit: use this many photographs only.
+        workers: threads; None: one a core.
+
+    Raises:
+        HarmonyError: what `read_objects` refuses, `out` is there already, or no pair came out.
+    """
+    settings = settings or Settings()
+    if out.exists():
+        raise HarmonyError(f"{shown(out)}: is there already; take it away, or name another folder")
+    references = [o for o in read_objects(coco) if AREA[0] <= o.area <= AREA[1]]
+    by_photograph = defaultdict(list)
+    for thing in references:
+        by_photograph[thing.photograph].append(thing)
+    chosen = list(by_photograph)[:limit]
+    with building(out) as folder, ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        for name in FOLDERS:
+            (folder / SUBSET / name).mkdir(parents=True)
+        pool_of = _by_category(references)
+        jobs = [pool.submit(_photograph, folder, by_photograph[p], pool_of, settings) for p in chosen]
+        results = [job.result() for job in tqdm(jobs, desc=out.name, unit="photograph")]
+        rows = [row for made, _ in results for row in made]
+        reasons = sum((found for _, found in results), Counter())
+        if not rows:
+            raise HarmonyError(f"{coco}: no pair passed ({_told(reasons)}); are these photographs with outlines?")
+        manifest = _with_splits(folder, pd.DataFrame(rows), settings)
+        manifest.to_csv(folder / "manifest.csv", index=False)
+        rejected = pd.DataFrame(sorted(reasons.items()), columns=["reason", "count"])
+        rejected.to_csv(folder / "rejected.csv", index=False)
+        (folder / "build.json").write_text(json.dumps(asdict(settings) | {"photographs": len(chosen)}, indent=1) + "\n")
+    say(f"{len(manifest)} pairs of {manifest['photograph'].nunique()} photographs in {shown(out)}; {_told(reasons)}")
+    return manifest
+
+
+def recolour(patch: np.ndarray, mask: np.ndarray, reference: np.ndarray, method: str, strength: float, generator):
+    """An object's surroundings (h, w, 3) uint8 with the object in the colours of `reference` (M, 3) uint8.
+
+    `mask` (h, w) in [0,1] blends at the edge; pixels where it is 0 stay as they are.
+    """
+    result, touched = patch.copy(), mask > 0
+    source = patch[touched]
+    moved = TRANSFERS[method](source, reference, generator)
+    weight = strength * mask[touched][:, None]
+    result[touched] = np.rint((source + weight * (moved - source)).clip(0, 255))
+    return result
+
+
+def why_broken(before: np.ndarray, after: np.ndarray, inside: np.ndarray) -> str | None:
+    """The first reason for which a person would drop a composite, or None.
+
+    - hardly changed: by less than 5 levels, root mean square;
+    - clipped: black or white spread by more than 3 % of the object;
+    - posterised: fine detail is more than 2.5 times as strong, so that noise and steps of colour show;
+    - flattened: less than a third of the fine detail is left;
+    - discoloured: of a coloured object less than a quarter of its colour is left.
+
+    Args:
+        before, after: the object's surroundings in the target and in the composite, (h, w, 3) uint8.
+        inside: the object, (h, w) bool.
+    """
+    was, now = before[inside].astype(np.float32), after[inside].astype(np.float32)
+    if np.square(now - was).mean() < 5**2:
+        return "hardly changed"
+    if _clipped(now) - _clipped(was) > 0.03:
+        return "clipped"
+    detail = _detail(before, inside), _detail(after, inside)
+    if detail[1] > 2.5 * detail[0] + 1:
+        return "posterised"
+    if detail[1] < detail[0] / 3:
+        return "flattened"
+    colour = np.ptp(was, axis=1).mean(), np.ptp(now, axis=1).mean()
+    if colour[0] > 12 and colour[1] < colour[0] / 4:
+        return "discoloured"
+    return None
+
+
+def _clipped(pixels: np.ndarray) -> float:
+    """Share of the pixels with a channel at its end."""
+    return float(((pixels <= 0) | (pixels >= 255)).any(1).mean())
+
+
+def _detail(picture: np.ndarray, inside: np.ndarray) -> float:
+    """Mean absolute difference, in levels, between neighbouring pixels that both lie inside."""
+    grey = picture.mean(2, dtype=np.float32)
+    steps = [np.abs(np.diff(grey, axis=a)) for a in (0, 1)]
+    both = [inside[1:] & inside[:-1], inside[:, 1:] & inside[:, :-1]]
+    values = np.concatenate([step[pair] for step, pair in zip(steps, both, strict=True)])
+    return float(values.mean()) if len(values) else 0.0
+
+
+def _photograph(folder: Path, things: list[Object], pool: dict[str, list[Object]], settings: Settings):
+    """Write every pair of one photograph; (manifest rows, how often each reason dropped something)."""
+    photo, rows, reasons = f"c{things[0].photograph}", [], Counter()
+    try:
+        pixels = read_photograph(things[0])
+    except HarmonyError as error:
+        return rows, Counter([str(error)])
+    for thing in sorted(things, key=lambda o: (-o.area, o.id))[: settings.objects]:
+        mask = thing.mask()
+        left, top, right, bottom = thing.box
+        variants = 0
+        for number in range(settings.variants):
+            pair = _pair(pixels[top:bottom, left:right], mask, thing, pool, settings.seed, number, reasons)
+            if pair:
+                variants += 1
+                name, composite = f"{photo}_{thing.id}_{variants}", pixels.copy()
+                composite[top:bottom, left:right] = pair[0]
+                Image.fromarray(composite).save(folder / SUBSET / "composite_images" / f"{name}.jpg", **JPEG)
+                rows.append({"name": name, "photograph": photo, "file": thing.file.name} | pair[1])
+        if variants:
+            whole = np.zeros(pixels.shape[:2], np.uint8)
+            whole[top:bottom, left:right] = np.rint(255 * mask)
+            Image.fromarray(whole).save(folder / SUBSET / "masks" / f"{photo}_{thing.id}.png")
+    if rows:
+        _save_target(things[0].file, pixels, folder / SUBSET / "real_images" / f"{photo}.jpg")
+    return rows, reasons
+
+
+def _pair(patch, mask, thing: Object, pool, seed: int, number: int, reasons: Counter):
+    """(recoloured patch, recipe), or None where no attempt passed; what was dropped is counted in `reasons`."""
+    generator = np.random.default_rng([seed, thing.photograph, thing.id, number])
+    # another method for each variant of an object, in an order of its own
+    order = np.random.default_rng([seed, thing.photograph, thing.id]).permutation(len(TRANSFERS))
+    for attempt in range(ATTEMPTS):
+        method = list(TRANSFERS)[order[(number + attempt) % len(order)]]
+        strength = round(float(generator.uniform(*STRENGTH)), 3)
+        reference = _reference(thing, pool, generator)
+        try:
+            colours = object_pixels(reference, generator)
+        except HarmonyError as error:
+            reasons[str(error)] += 1
+            continue
+        result = recolour(patch, mask, colours, method, strength, generator)
+        reason = why_broken(patch, result, mask > 0.5)
+        if not reason:
+            recipe = {"category": thing.category, "area": round(thing.area, 4), "method": method, "strength": strength,
+                      "reference": reference.photograph, "reference_object": reference.id, "seed": seed,
+                      "number": number, "attempt": attempt}  # fmt: skip
+            return result, recipe
+        reasons[reason] += 1
+    return None
+
+
+def _reference(thing: Object, pool: dict[str, list[Object]], generator: np.random.Generator) -> Object:
+    """An object of the same category in another photograph; of any category where there is none."""
+    for candidates in (pool[thing.category], pool[""]):
+        for _ in range(8):  # a category may be all in this photograph
+            candidate = candidates[generator.integers(len(candidates))]
+            if candidate.photograph != thing.photograph:
+                return candidate
+    raise HarmonyError("every outlined object is in one photograph; transfers need two")
+
+
+def read_photograph(thing: Object) -> np.ndarray:
+    """The photograph of an object, (H, W, 3) uint8. Raises HarmonyError, without its name, where it cannot serve."""
+    try:
+        pixels = np.array(open_rgb(thing.file))
+    except HarmonyError:
+        raise HarmonyError("unreadable photograph") from None
+    if pixels.shape[1::-1] != thing.size:
+        raise HarmonyError("photograph of another size than its annotation says")
+    if np.ptp(pixels[::4, ::4], axis=2).mean() < 3:
+        raise HarmonyError("grey photograph")
+    return pixels
+
+
+def object_pixels(thing: Object, generator: np.random.Generator) -> np.ndarray:
+    """Pixels of an object, (M, 3) uint8, at most `REFERENCE_PIXELS`, drawn evenly. Raises like `read_photograph`."""
+    left, top, right, bottom = thing.box
+    pixels = read_photograph(thing)[top:bottom, left:right][thing.mask() > 0.5]
+    if len(pixels) > REFERENCE_PIXELS:
+        pixels = pixels[generator.choice(len(pixels), REFERENCE_PIXELS, replace=False)]
+    return pixels
+
+
+def _save_target(source: Path, pixels: np.ndarray, target: Path) -> None:
+    """The photograph's own bytes where they are an RGB JPEG, as in HCOCO; else it is written as one."""
+    with Image.open(source) as image:
+        as_it_is = image.format == "JPEG" and image.mode == "RGB"
+    if as_it_is:
+        target.write_bytes(source.read_bytes())
+    else:
+        Image.fromarray(pixels).save(target, **JPEG)
+
+
+def _with_splits(folder: Path, manifest: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Write the lists, divided by photograph; the manifest with the side of each pair."""
+    entries = [Entry(folder, SUBSET, name) for name in manifest["name"]]
+    train, test = hold_out(entries, settings.test_share, salt="coco-mini")
+    write_lists(folder, {"train": train, "test": test})
+    held = {entry.name for entry in test}
+    manifest.insert(1, "split", ["test" if name in held else "train" for name in manifest["name"]])
+    return manifest
+
+
+def _by_category(things: list[Object]) -> dict[str, list[Object]]:
+    pool = defaultdict(list, {"": things})
+    for thing in things:
+        pool[thing.category].append(thing)
+    return pool
+
+
+def _told(reasons: Counter) -> str:
+    return "dropped: " + (", ".join(f"{reason} {count}" for reason, count in reasons.most_common()) or "nothing")
