@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,16 +51,36 @@ def _parser() -> Parser:
     command = _add(commands, "doctor", _doctor, "what works here, what does not, what to do")
     command.add_argument("--data", default="auto", help=DATA_HELP)
 
-    data = commands.add_parser("data", help="prepare or verify a data set")
+    data = commands.add_parser("data", help="fetch, prepare or verify a data set")
     actions = data.add_subparsers(title="actions", required=True, metavar="ACTION")
-    command = _add(actions, "prepare", _prepare, "write the memory-mapped training cache of a set")
+    command = _add(
+        actions, "fetch", _fetch, "download photographs, all or some; the same command goes on after a break"
+    )
+    command.add_argument("set", metavar="SET", help="coco-val2017, coco-unlabeled2017 or open-images")
+    command.add_argument("--limit", type=int, metavar="N", help="the first N photographs only")
+    command.add_argument("--base", metavar="URL", help="address of a mirror with the same paths")
+    command.add_argument("--to", type=Path, metavar="FOLDER", help="where to (default: a folder of its name in data/)")
+    command.add_argument("--workers", type=int, default=8, help="downloads at once (default 8)")
+
+    text = "write the memory-mapped training cache of a set; coco-mini is made first, and COCO fetched before that"
+    command = _add(actions, "prepare", _prepare, text)
     command.add_argument("data", nargs="?", default="embedded", help=DATA_HELP)
     command.add_argument("--size", type=int, default=256, help="side of the pictures in px (default 256)")
     command.add_argument("--subset", default="all")
+    own = command.add_argument_group("coco-mini")
+    own.add_argument(
+        "--coco", type=Path, metavar="FOLDER", help="images and outlines in COCO's format (default: val2017)"
+    )
+    own.add_argument("--out", type=Path, metavar="FOLDER", help="where to make it (default: data/coco-mini)")
+    own.add_argument("--limit", type=int, metavar="N", help="use N photographs only")
+    own.add_argument("--variants", type=int, default=2, help="pairs an object (default 2)")
+    own.add_argument("--seed", type=int, default=0)
     command = _add(
-        actions, "verify", _verify, "decode every listed file and name what is wrong; exit code 1 if anything is"
+        actions, "verify", _verify, "look at every list and file of a set and name what is wrong; exit code 1 if any is"
     )
     command.add_argument("root", metavar="ROOT")
+    command.add_argument("--official", action="store_true", help="compare with what is published of iHarmony4")
+    command.add_argument("--report", type=Path, metavar="CSV", help="write every fault, one row a file")
 
     command = _add(commands, "train", _train, "train and evaluate one declared experiment")
     command.add_argument("experiment", metavar="EXPERIMENT")
@@ -118,19 +139,58 @@ def _prepare(options) -> None:
 
     if not 8 <= options.size <= 4096:
         raise HarmonyError(f"--size {options.size}: give a side between 8 and 4096 px")
-    _, root = locate(options.data)
+    root = _made(options) if options.data == "coco-mini" else locate(options.data)[1]
     entries = [e for split in ("train", "val", "test") for e in read_entries(root, options.subset, split)]
     cache = prepare(entries, options.size)
     print(f"{len(cache)} composites at {options.size} px, data hash {cache.data_hash}: {cache.folder}")
 
 
-def _verify(options) -> int:
-    from harmonylib.data.layout import problems, read_entries
+def _made(options) -> Path:
+    """The folder of coco-mini: made now, from COCO fetched now, where it is not there yet."""
+    from harmonylib.data import coco_mini
+    from harmonylib.data.fetch import fetch
+    from harmonylib.data.locate import find
+    from harmonylib.paths import data_dir
 
-    entries = [e for split in ("train", "val", "test") for e in read_entries(Path(options.root), "all", split)]
-    found = problems(entries)
-    print("\n".join(found) if found else f"{len(entries)} triplets: every file decodes, sizes agree, no mask is empty")
-    return 1 if found else 0
+    out = options.out or find("coco-mini") or data_dir() / "coco-mini"
+    settings = coco_mini.Settings(seed=options.seed, variants=options.variants)
+    if not out.exists():
+        source = options.coco or fetch("coco-val2017", limit=options.limit)
+        coco_mini.build(source, out, settings, limit=options.limit)
+    elif not coco_mini.is_made_of(out, settings, options.coco, options.limit):
+        raise HarmonyError(
+            f"{shown(out)}: was made otherwise (build.json); name another folder with --out, or remove it"
+        )
+    return out
+
+
+def _fetch(options) -> None:
+    from harmonylib.data.fetch import fetch
+
+    fetch(options.set, options.limit, options.base, options.to, options.workers)
+
+
+def _verify(options) -> int:
+    from harmonylib.data import verify
+
+    started = time.perf_counter()
+    sides, faults = verify.verify(options.root)
+    seconds, counts = (
+        time.perf_counter() - started,
+        {split: len(entries) for split, entries in sides.items() if entries},
+    )
+    told = ", ".join(f"{count} in {split}" for split, count in counts.items())
+    print(f"{options.root}: triplets: {told or 'none'}; {sum(counts.values()) / seconds:.0f} a second")
+    if options.official:
+        from harmonylib import official
+
+        table, off = official.check_nothing(verify.sound(sides["test"], faults))
+        print(table.to_string(index=False, float_format="%.2f", na_rep="-"))
+        faults += official.check_counts(sides) + off
+    if options.report:
+        verify.report(faults).to_csv(options.report, index=False)
+    print("\n".join(verify.summary(faults)) or "no fault: every file decodes, fits its triplet and is listed once")
+    return 1 if faults else 0
 
 
 def _train(options) -> None:

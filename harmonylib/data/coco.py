@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from harmonylib.errors import HarmonyError
 from harmonylib.paths import shown
@@ -59,8 +60,7 @@ class Object:
             for p in self.polygons
         ]
         inside = run_lengths.decode(run_lengths.merge(run_lengths.frPyObjects(fine, height, width)))
-        cells = inside.reshape(bottom - top, SUPERSAMPLING, right - left, SUPERSAMPLING)
-        return cells.mean((1, 3), dtype=np.float32)
+        return np.asarray(Image.fromarray(255 * inside).reduce(SUPERSAMPLING), np.float32) / 255
 
 
 def read_objects(root: str | Path) -> list[Object]:
@@ -74,7 +74,7 @@ def read_objects(root: str | Path) -> list[Object]:
     leads out of the folder, no photograph at all.
     """
     root = Path(root).expanduser()
-    path = _annotation_file(root)
+    path = annotation_file(root)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         names = {c["id"]: str(c["name"]) for c in content["categories"]}
@@ -123,7 +123,9 @@ def _has_extent(thing: Object) -> bool:
     return right > left and bottom > top
 
 
-def _annotation_file(root: Path) -> Path:
+def annotation_file(root: str | Path) -> Path:
+    """The instances JSON of a folder in COCO's format. Raises HarmonyError where there is none, or several."""
+    root = Path(root).expanduser()
     if not root.is_dir():
         raise HarmonyError(f"{root}: no such folder; give one with images and annotations/instances_*.json")
     for folder, pattern in ((root / "annotations", "instances_*.json"), (root, "instances_*.json")):

@@ -9,6 +9,7 @@ Every pair follows from its seed, photograph, object and variant alone: neither 
 workers changes a byte. `manifest.csv` keeps the recipe of each.
 """
 
+import hashlib
 import json
 import os
 from collections import Counter, defaultdict
@@ -22,7 +23,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from harmonylib.colour_transfer import TRANSFERS
-from harmonylib.data.coco import Object, read_objects
+from harmonylib.data.coco import Object, annotation_file, read_objects
 from harmonylib.data.layout import FOLDERS, Entry, hold_out, open_rgb, write_lists
 from harmonylib.errors import HarmonyError
 from harmonylib.paths import building, shown
@@ -94,9 +95,23 @@ def build(
         manifest.to_csv(folder / "manifest.csv", index=False)
         rejected = pd.DataFrame(sorted(reasons.items()), columns=["reason", "count"])
         rejected.to_csv(folder / "rejected.csv", index=False)
-        (folder / "build.json").write_text(json.dumps(asdict(settings) | {"photographs": len(chosen)}, indent=1) + "\n")
+        (folder / "build.json").write_text(json.dumps(_made_of(coco, settings, limit), indent=1) + "\n")
     say(f"{len(manifest)} pairs of {manifest['photograph'].nunique()} photographs in {shown(out)}; {_told(reasons)}")
     return manifest
+
+
+def is_made_of(out: Path, settings: Settings, coco: Path | None, limit: int | None) -> bool:
+    """Whether a set that is there was made with these settings, and, where `coco` is given, from that folder."""
+    try:
+        made = json.loads((out / "build.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return all(made.get(key) == value for key, value in _made_of(coco, settings, limit).items())
+
+
+def _made_of(coco: str | Path | None, settings: Settings, limit: int | None) -> dict:
+    origin = {} if coco is None else {"annotations": hashlib.sha256(annotation_file(coco).read_bytes()).hexdigest()}
+    return asdict(settings) | {"limit": limit} | origin
 
 
 def recolour(patch: np.ndarray, mask: np.ndarray, reference: np.ndarray, method: str, strength: float, generator):
@@ -115,9 +130,11 @@ def recolour(patch: np.ndarray, mask: np.ndarray, reference: np.ndarray, method:
 def why_broken(before: np.ndarray, after: np.ndarray, inside: np.ndarray) -> str | None:
     """The first reason for which a person would drop a composite, or None.
 
-    - hardly changed: by less than 5 levels, root mean square;
+    - hardly changed: by less than 5 levels, root mean square; overdone: by more than 50, which leaves a set with about
+      the errors of HCOCO (there doing nothing has an fMSE of 997);
     - clipped: black or white spread by more than 3 % of the object;
-    - posterised: fine detail is more than 2.5 times as strong, so that noise and steps of colour show;
+    - posterised: fine detail is more than 2.5 times as strong, so that noise and steps of colour show, or the levels
+      between its darkest and its brightest are less than half as densely used as before;
     - flattened: less than a third of the fine detail is left;
     - discoloured: of a coloured object less than a quarter of its colour is left.
 
@@ -126,16 +143,17 @@ def why_broken(before: np.ndarray, after: np.ndarray, inside: np.ndarray) -> str
         inside: the object, (h, w) bool.
     """
     was, now = before[inside].astype(np.float32), after[inside].astype(np.float32)
-    if np.square(now - was).mean() < 5**2:
-        return "hardly changed"
+    change = float(np.square(now - was).mean()) ** 0.5
+    if not 5 <= change <= 50:
+        return "hardly changed" if change < 5 else "overdone"
     if _clipped(now) - _clipped(was) > 0.03:
         return "clipped"
     detail = _detail(before, inside), _detail(after, inside)
-    if detail[1] > 2.5 * detail[0] + 1:
+    if detail[1] > 2.5 * detail[0] + 1 or _density(now) < 0.45 * _density(was):
         return "posterised"
     if detail[1] < detail[0] / 3:
         return "flattened"
-    colour = np.ptp(was, axis=1).mean(), np.ptp(now, axis=1).mean()
+    colour = _colour(was), _colour(now)
     if colour[0] > 12 and colour[1] < colour[0] / 4:
         return "discoloured"
     return None
@@ -146,9 +164,25 @@ def _clipped(pixels: np.ndarray) -> float:
     return float(((pixels <= 0) | (pixels >= 255)).any(1).mean())
 
 
+def _colour(pixels: np.ndarray) -> float:
+    """Mean distance, in levels, between the highest and the lowest channel of pixels (..., 3)."""
+    red, green, blue = (pixels[..., c].astype(np.float32) for c in range(3))
+    return float((np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)).mean())
+
+
+def _density(pixels: np.ndarray) -> float:
+    """Share of the levels between the 2nd and the 98th percentile that occur at all, mean over channels."""
+    shares = []
+    for channel in pixels.T.astype(np.uint8):
+        counts = np.bincount(channel, minlength=256)
+        low, high = np.searchsorted(counts.cumsum(), (0.02 * len(channel), 0.98 * len(channel)))
+        shares.append(np.count_nonzero(counts[low : high + 1]) / (high + 1 - low))
+    return float(np.mean(shares))
+
+
 def _detail(picture: np.ndarray, inside: np.ndarray) -> float:
     """Mean absolute difference, in levels, between neighbouring pixels that both lie inside."""
-    grey = picture.mean(2, dtype=np.float32)
+    grey = picture.astype(np.float32) @ np.full(3, 1 / 3, np.float32)
     steps = [np.abs(np.diff(grey, axis=a)) for a in (0, 1)]
     both = [inside[1:] & inside[:-1], inside[:, 1:] & inside[:, :-1]]
     values = np.concatenate([step[pair] for step, pair in zip(steps, both, strict=True)])
@@ -226,7 +260,7 @@ def read_photograph(thing: Object) -> np.ndarray:
         raise HarmonyError("unreadable photograph") from None
     if pixels.shape[1::-1] != thing.size:
         raise HarmonyError("photograph of another size than its annotation says")
-    if np.ptp(pixels[::4, ::4], axis=2).mean() < 3:
+    if _colour(pixels[::4, ::4]) < 3:
         raise HarmonyError("grey photograph")
     return pixels
 

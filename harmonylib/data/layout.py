@@ -10,6 +10,7 @@ Source of the layout: bcmi/Image-Harmonization-Dataset-iHarmony4, ``README.md``.
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -179,7 +180,7 @@ def _split_of_subset(root: Path, subset: str, split: str, val_share: float) -> l
 
 def _read_list(root: Path, subset: str, split: str, required: bool) -> list[Entry]:
     """The subset's own list, else its lines of the set's common list."""
-    own, common = root / subset / f"{subset}_{split}.txt", root / f"IHD_{split}.txt"
+    own, common = lists_of(root, subset, split)
     path = own if own.is_file() else common
     if not path.is_file():
         if required:
@@ -187,43 +188,45 @@ def _read_list(root: Path, subset: str, split: str, required: bool) -> list[Entr
                 f"{own}: no such list, nor {common.name} in {root}; copy the lists from the set's source"
             )
         return []
+    return [parse_line(root, subset, line, where) for line, where in lines_of(path, subset)]
+
+
+def lists_of(root: Path, subset: str, split: str) -> tuple[Path, Path]:
+    """The two places of a list: the subset's own, and the set's common one."""
+    return root / subset / f"{subset}_{split}.txt", root / f"IHD_{split}.txt"
+
+
+def lines_of(path: Path, subset: str) -> Iterator[tuple[str, str]]:
+    """(subset/composite_images/name, where) of the lines that are a subset's, or no subset's. Raises: it is no text."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError:
         raise HarmonyError(f"{path}: not a text file in UTF-8; copy the list again from the set's source") from None
-    entries = []
-    for number, line in enumerate(lines, 1):
-        line, where = line.strip(), f"{path}, line {number}"
-        folder = subset if path == own else line.split("/", 1)[0]
-        if line and (folder == subset or folder not in SUBSETS):
-            _check_inside(line, where)
-            if folder != subset:
-                raise HarmonyError(
-                    f"{where}: {line!r} begins with none of {', '.join(SUBSETS)}; a line is <subset>/..."
-                )
-            entries.append(_entry(root, subset, line, where))
-    return entries
+    common = path.name.startswith("IHD_")
+    for number, line in enumerate(map(str.strip, lines), 1):
+        folder, slash, _ = line.partition("/")
+        if line and not (common and slash and folder in set(SUBSETS) - {subset}):
+            whole = line if common or slash else f"{subset}/composite_images/{line}"
+            yield whole, f"{path}, line {number}"
 
 
-def _check_inside(line: str, where: str) -> None:
+def parse_line(root: Path, subset: str, line: str, where: str) -> Entry:
+    """The triplet that subset/composite_images/name stands for. Raises HarmonyError where it is none of the subset."""
     path = PurePosixPath(line)
     if "\\" in line or "\0" in line or ".." in path.parts or path.is_absolute():
         raise HarmonyError(
             f"{where}: {line!r} climbs out of the set's folder; a line holds a composite's file name only"
         )
-
-
-def _entry(root: Path, subset: str, line: str, where: str) -> Entry:
-    """One line of a list: a bare composite name, or subset/composite_images/name."""
-    parts, stem = PurePosixPath(line).parts, PurePosixPath(line).stem
-    well_formed = len(parts) == 1 or parts[:-1] == (subset, "composite_images")
-    if not well_formed or PurePosixPath(line).suffix != ".jpg" or stem.count("_") < 2:
-        raise HarmonyError(f"{where}: {line!r} is no composite name; expected <photo>_<object>_<variant>.jpg")
-    entry = Entry(root, subset, stem)
-    for path in (entry.composite, entry.mask, entry.real):
-        if not path.resolve().is_relative_to(root.resolve()):
+    if path.parts[:-1] != (subset, "composite_images") or path.suffix != ".jpg" or path.stem.count("_") < 2:
+        raise HarmonyError(
+            f"{where}: {line!r} is no composite of {subset}; "
+            f"expected {subset}/composite_images/<photo>_<object>_<variant>.jpg"
+        )
+    entry = Entry(root, subset, path.stem)
+    for file in (entry.composite, entry.mask, entry.real):
+        if not file.resolve().is_relative_to(root.resolve()):
             raise HarmonyError(
-                f"{where}: {path} leads out of the set's folder through a link; keep the files inside it"
+                f"{where}: {file} leads out of the set's folder through a link; keep the files inside it"
             )
     return entry
 

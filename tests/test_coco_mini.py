@@ -1,0 +1,277 @@
+"""Pairs from a made-up set in COCO's format: what is in them, what decides them, what is refused."""
+
+import hashlib
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from harmonylib.cli import main
+from harmonylib.data import coco_mini
+from harmonylib.data.coco import Object, read_objects
+from harmonylib.data.coco_mini import Settings, build, recolour, why_broken
+from harmonylib.data.layout import read_entries
+from harmonylib.data.verify import verify
+
+WIDTH, HEIGHT = 96, 72
+CATEGORIES = {1: "cup", 2: "dog"}
+SQUARE = [[20.0, 16.0, 60.0, 16.0, 60.0, 56.0, 20.0, 56.0]]
+
+
+def photograph(seed: int) -> Image.Image:
+    """A smooth coloured ground with texture, and an object of another colour where SQUARE is."""
+    generator = np.random.default_rng(seed)
+    ground = generator.uniform(70, 180, (1, 1, 3)) + np.linspace(-25, 25, WIDTH)[None, :, None]
+    picture = np.repeat(ground, HEIGHT, 0) + generator.normal(0, 6, (HEIGHT, WIDTH, 3))
+    picture[16:56, 20:60] += generator.uniform(-45, 45, 3)
+    return Image.fromarray(picture.clip(0, 255).astype(np.uint8))
+
+
+def write_coco(root, count: int = 8, **changes) -> None:
+    """`count` photographs with one object each, of two categories; `changes` replace keys of every annotation."""
+    (root / "images").mkdir(parents=True)
+    (root / "annotations").mkdir()
+    images = [{"id": i, "file_name": f"{i:06d}.jpg", "width": WIDTH, "height": HEIGHT} for i in range(1, count + 1)]
+    for image in images:
+        photograph(image["id"]).save(root / "images" / image["file_name"], quality=95)
+    annotations = [
+        {"id": 100 + image["id"], "image_id": image["id"], "category_id": 1 + image["id"] % 2, "segmentation": SQUARE,
+         "iscrowd": 0} | changes
+        for image in images
+    ]  # fmt: skip
+    content = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": i, "name": name} for i, name in CATEGORIES.items()],
+    }
+    (root / "annotations" / "instances_made_up.json").write_text(json.dumps(content))
+
+
+def edit(root, change) -> None:
+    """Rewrite the annotations after `change(content)`."""
+    path = root / "annotations" / "instances_made_up.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def coco(tmp_path):
+    write_coco(tmp_path / "coco")
+    return tmp_path / "coco"
+
+
+def hashes(root) -> dict[str, str]:
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_a_set_that_verifies(coco, tmp_path):
+    manifest = build(coco, tmp_path / "set")
+    assert len(manifest) >= 8 and verify(tmp_path / "set")[1] == []
+    listed = [e for split in ("train", "val", "test") for e in read_entries(tmp_path / "set", "HCOCO", split)]
+    assert sorted(e.name for e in listed) == sorted(manifest["name"])
+    assert {e.photo for e in listed} <= {f"c{i}" for i in range(1, 9)} and len({e.photo for e in listed}) > 4
+
+
+def test_the_target_is_the_photograph_itself(coco, tmp_path):
+    build(coco, tmp_path / "set")
+    assert (tmp_path / "set/HCOCO/real_images/c3.jpg").read_bytes() == (coco / "images/000003.jpg").read_bytes()
+
+
+def test_only_the_object_changes(coco, tmp_path):
+    manifest = build(coco, tmp_path / "set")
+    for name in manifest["name"]:
+        folder = tmp_path / "set" / "HCOCO"
+        real, composite = (
+            np.asarray(Image.open(folder / kind / file)).astype(float)
+            for kind, file in (("real_images", name.split("_")[0] + ".jpg"), ("composite_images", f"{name}.jpg"))
+        )
+        mask = np.asarray(Image.open(folder / "masks" / f"{name.rsplit('_', 1)[0]}.png")) / 255
+        far = mask == 0
+        far[14:58, 18:62] = False  # JPEG's blocks reach a little beyond the edge
+        assert np.square(real - composite)[far].mean() < 3
+        assert np.square(real - composite)[mask > 0.9].mean() > 20
+
+
+def test_splits_are_by_photograph(coco, tmp_path):
+    manifest = build(coco, tmp_path / "set", Settings(test_share=0.25, variants=3))
+    sides = manifest.groupby("photograph")["split"].nunique()
+    assert (sides == 1).all() and set(manifest["split"]) == {"train", "test"}
+
+
+def test_the_recipe_is_in_the_manifest(coco, tmp_path):
+    manifest = build(coco, tmp_path / "set")
+    objects = {o.id: o for o in read_objects(coco)}
+    for row in manifest.itertuples():
+        reference = objects[row.reference_object]
+        assert reference.photograph == row.reference != int(row.photograph[1:])
+        assert reference.category == row.category
+        assert coco_mini.STRENGTH[0] <= row.strength <= coco_mini.STRENGTH[1]
+    assert manifest.groupby("photograph")["method"].nunique().max() == 2  # variants differ in method
+    again = pd.read_csv(tmp_path / "set" / "manifest.csv")
+    assert list(again["name"]) == list(manifest["name"])
+
+
+def test_any_category_serves_where_there_is_no_other(tmp_path):
+    write_coco(tmp_path / "coco", count=4)
+    edit(tmp_path / "coco", lambda content: content["annotations"][0].update(category_id=1))
+    edit(tmp_path / "coco", lambda content: [a.update(category_id=2) for a in content["annotations"][1:]])
+    manifest = build(tmp_path / "coco", tmp_path / "set")
+    lone = manifest[manifest["photograph"] == "c1"]
+    assert len(lone) and set(lone["reference"]) <= {2, 3, 4}
+
+
+def test_same_seed_same_bytes_whatever_the_workers(coco, tmp_path):
+    build(coco, tmp_path / "a", workers=1)
+    build(coco, tmp_path / "b", workers=4)
+    build(coco, tmp_path / "c", Settings(seed=1))
+    assert hashes(tmp_path / "a") == hashes(tmp_path / "b")
+    pairs = [
+        {name: digest for name, digest in hashes(tmp_path / s).items() if "composite_images" in name}
+        for s in ("a", "c")
+    ]
+    assert not set(pairs[0].items()) & set(pairs[1].items())
+
+
+def test_a_pair_does_not_depend_on_the_other_photographs(coco, tmp_path):
+    build(coco, tmp_path / "all")
+    build(coco, tmp_path / "some", limit=3)
+    assert (
+        hashes(tmp_path / "some" / "HCOCO/composite_images").items()
+        <= hashes(tmp_path / "all" / "HCOCO/composite_images").items()
+    )
+
+
+def test_masks_are_soft_at_the_edge_and_cover_what_the_polygon_covers():
+    triangle = Object(1, 1, "cup", None, (40, 30), ((5.0, 4.0, 33.0, 9.0, 11.0, 26.0),))
+    mask = triangle.mask()
+    left, top, right, bottom = triangle.box
+    assert mask.shape == (bottom - top, right - left)
+    assert len(np.unique(mask)) > 8 and mask.min() == 0 and mask.max() == 1
+    assert mask.sum() == pytest.approx(triangle.area * 40 * 30, rel=0.04)
+
+
+def test_polygons_that_leave_the_photograph_are_cut():
+    outside = Object(1, 1, "cup", None, (40, 30), ((-1e9, -50.0, 20.0, -50.0, 20.0, 1e9, -1e9, 1e9),))
+    assert outside.box == (0, 0, 22, 30)
+    assert outside.mask()[:, :19].min() == 1 and outside.mask()[:, -1].max() == 0
+
+
+@pytest.mark.parametrize("area, used", [((0.01, 0.6), True), ((0.3, 0.6), False)])
+def test_too_small_objects_are_left_out(coco, tmp_path, monkeypatch, refused, area, used):
+    monkeypatch.setattr(coco_mini, "AREA", area)  # SQUARE covers 23 %
+    if used:
+        assert len(build(coco, tmp_path / "set"))
+    else:
+        with refused("no pair passed"):
+            build(coco, tmp_path / "set")
+
+
+def patch(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    inside = np.zeros((40, 40), bool)
+    inside[5:35, 5:35] = True
+    ramp = np.linspace(60, 190, 40)[None, :, None] + np.array([15, 0, -15])
+    noise = np.random.default_rng(seed).normal(0, 4, (40, 40, 3))
+    return (ramp + noise).clip(0, 255).astype(np.uint8), inside
+
+
+def changed(function) -> str | None:
+    before, inside = patch()
+    after = np.where(inside[..., None], function(before.astype(float)).clip(0, 255), before).astype(np.uint8)
+    return why_broken(before, after, inside)
+
+
+@pytest.mark.parametrize(
+    "reason, function",
+    [
+        ("hardly changed", lambda x: x + 2),
+        ("overdone", lambda x: x - 55),
+        ("clipped", lambda x: np.where(x > 170, 255, x - 20)),
+        ("posterised", lambda x: 50 * np.round(x / 50)),
+        ("flattened", lambda x: x.mean((0, 1)) + 0.1 * (x - x.mean((0, 1)))),
+        ("discoloured", lambda x: np.repeat(x.mean(2, keepdims=True), 3, 2) * 0.9),
+        (None, lambda x: 0.85 * x + (25, 5, -10)),
+    ],
+)
+def test_what_a_person_would_drop(reason, function):
+    assert changed(function) == reason
+
+
+def test_reasons_are_counted(coco, tmp_path, monkeypatch):
+    monkeypatch.setattr(coco_mini, "why_broken", lambda before, after, inside: "no reason")
+    Image.new("L", (WIDTH, HEIGHT), 90).convert("RGB").save(coco / "images/000002.jpg")
+    (coco / "images/000005.jpg").write_bytes(b"no picture")
+    told = []
+    with pytest.raises(Exception, match="no pair passed"):
+        build(coco, tmp_path / "set", say=told.append)
+    monkeypatch.undo()
+    build(coco, tmp_path / "set", say=told.append)
+    counts = pd.read_csv(tmp_path / "set/rejected.csv").set_index("reason")["count"]
+    assert counts["grey photograph"] >= 1 and counts["unreadable photograph"] >= 1
+    assert "grey photograph" in told[-1]
+
+
+def test_the_edge_is_blended_and_the_rest_untouched():
+    before, inside = patch()
+    mask = inside.astype(np.float32)
+    mask[5, 5:35] = 0.5
+    after = recolour(before, mask, np.full((20, 3), 30, np.uint8), "cumulative_histogram", 1.0, None)
+    assert np.array_equal(after[~inside], before[~inside])
+    assert np.abs(after[10, 10].astype(int) - 30).max() <= 1
+    halfway = (before[5, 10].astype(float) + 30) / 2
+    assert np.abs(after[5, 10] - halfway).max() <= 1
+
+
+def test_nothing_is_left_where_making_fails(coco, tmp_path, monkeypatch):
+    def broken(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(coco_mini, "_with_splits", broken)
+    with pytest.raises(OSError):
+        build(coco, tmp_path / "set")
+    assert [path.name for path in tmp_path.iterdir()] == ["coco"]
+
+
+def test_bad_input(coco, tmp_path, refused):
+    with refused("nowhere"):
+        build(tmp_path / "nowhere", tmp_path / "set")
+    (tmp_path / "there").mkdir()
+    with refused("there", "already"):
+        build(coco, tmp_path / "there")
+    with refused("variants"):
+        Settings(variants=0)
+    edit(coco, lambda content: content["images"][0].update(file_name="../../secret.jpg"))
+    with refused("secret.jpg", "leads out"):
+        build(coco, tmp_path / "set")
+    edit(coco, lambda content: content.pop("categories"))
+    with refused("instances_made_up.json", "not COCO"):
+        build(coco, tmp_path / "set")
+    (coco / "annotations/instances_made_up.json").write_text("[1, 2")
+    with refused("not COCO"):
+        build(coco, tmp_path / "set")
+    (coco / "annotations/instances_made_up.json").unlink()
+    with refused("no annotations"):
+        build(coco, tmp_path / "set")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"iscrowd": 1}, {"segmentation": {"counts": [1], "size": [72, 96]}}, {"segmentation": [[1.0, 2.0]]}]
+)
+def test_objects_that_cannot_be_used_are_left_out(tmp_path, refused, changes):
+    write_coco(tmp_path / "coco", **changes)
+    with refused("none of the photographs"):
+        read_objects(tmp_path / "coco")
+
+
+def test_command(coco, tmp_path, capsys):
+    out = tmp_path / "own"
+    command = ["data", "prepare", "coco-mini", "--coco", str(coco), "--out", str(out), "--size", "32"]
+    assert main(command) == 0
+    made = hashes(out)
+    assert main(command) == 0 and hashes(out) == made  # there already: used as it is
+    assert "composites at 32 px" in capsys.readouterr().out
+    assert main([*command, "--seed", "1"]) == 2
+    assert "made otherwise" in capsys.readouterr().err
