@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from harmonylib.data.embedded import SCENES
-from harmonylib.data.layout import SUBSETS
+from harmonylib.data.layout import KNOWN
 from harmonylib.data.locate import LADDER, PHOTOGRAPHS, find
 from harmonylib.paths import data_dir, shown
 
@@ -55,8 +55,8 @@ def _device() -> tuple[bool, str]:
 def _data(wanted: str) -> list[tuple[bool, str]]:
     found = []
     if wanted not in (*LADDER, "auto"):
-        good = any((Path(wanted) / subset).is_dir() for subset in SUBSETS)
-        found.append((good, f"data: {wanted}" + ("" if good else f": holds none of the folders {', '.join(SUBSETS)}")))
+        good = any((Path(wanted) / subset).is_dir() for subset in KNOWN)
+        found.append((good, f"data: {wanted}" + ("" if good else f": holds none of the folders {', '.join(KNOWN)}")))
     for name in LADDER:
         folder = find(name)
         if name == "embedded" and folder is None:

@@ -23,7 +23,6 @@ from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 import requests
-import urllib3
 
 from harmonylib import __version__
 from harmonylib.errors import HarmonyError
@@ -32,8 +31,9 @@ from harmonylib.paths import shown
 PAUSES = (1, 2, 4, 8, 16)  # s, before the next try; more tries in a row that get no further end it
 LONGEST_PAUSE = 60  # s, of those that a server asks for
 TIMEOUTS = (10, 30)  # s, until there is a connection, and between two pieces of a body
-CHUNK = 1 << 16  # bytes
+CHUNK = 1 << 14  # bytes; a connection that breaks takes up to so many with it
 MOST = 4 << 30  # bytes of a file or a member, where its size is not known: more is no list and no photograph
+BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 PASSING = {408, 416, 429}  # besides 5xx: what may go well the next time
 
 
@@ -110,7 +110,7 @@ class Downloader:
                 if (total or 0) - have > shutil.disk_usage(part.file.parent).free:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(part.file))
                 self._write(answer, part, total or size, moved)
-        except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as problem:
+        except BROKEN as problem:
             raise _Again(f"the connection failed ({type(problem).__name__})") from None
         except requests.RequestException as problem:
             raise HarmonyError(f"{part.url}: {' '.join(str(problem).split())}") from None
@@ -119,7 +119,7 @@ class Downloader:
     def _write(self, answer, part: "_Part", total: int | None, moved) -> None:
         length = part.length
         with part.file.open("ab") as file:
-            for piece in answer.raw.stream(CHUNK, decode_content=False):
+            for piece in answer.iter_content(CHUNK):
                 if self.stop.is_set():
                     raise Stopped
                 length += len(piece)

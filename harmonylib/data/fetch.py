@@ -124,6 +124,8 @@ def fetch(
                 expected = min(limit or published.photographs, published.photographs) * published.each
                 _ask_for_room(folder, published.room + expected)
                 _fetch_list(downloader, published, base, listing, say)
+            if published.member:
+                listing.with_suffix(".zip").unlink(missing_ok=True)
             photographs = _listed(listing)[:limit]
             _fetch_photographs(downloader, name, photographs, base, folder, workers, say)
     except OSError as problem:
@@ -190,7 +192,6 @@ def _fetch_list(downloader: Downloader, published: Published, base: str | None, 
     except HarmonyError:
         archive.unlink()
         raise
-    archive.unlink()
 
 
 def _listed(path: Path) -> list[Photograph]:
@@ -258,9 +259,7 @@ def _fetch_photographs(
                     raise problem
                 in_a_row = in_a_row + 1 if problem else 0
                 if in_a_row == GIVE_UP:
-                    raise HarmonyError(
-                        f"{name}: given up after {GIVE_UP} failures in a row, the first: {failed[-GIVE_UP]}"
-                    )
+                    raise HarmonyError(f"{name}: {GIVE_UP} failures in a row, given up; the first: {failed[-GIVE_UP]}")
                 bar.update()
         except BaseException:  # Ctrl-C above all: nobody waits for what is under way
             downloader.stop.set()

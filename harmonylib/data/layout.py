@@ -21,6 +21,8 @@ from harmonylib.errors import HarmonyError
 from harmonylib.metrics import open_image
 
 SUBSETS = ("HCOCO", "HAdobe5k", "HFlickr", "Hday2night")
+REALHM = "RealHM"  # no part of iHarmony4: a set of its own, converted into the layout (`realhm`)
+KNOWN = (*SUBSETS, REALHM)
 SPLITS = ("train", "val", "test")
 FOLDERS = ("composite_images", "masks", "real_images")
 
@@ -72,19 +74,19 @@ def read_entries(root: str | Path, subset: str = "all", split: str = "test", val
     root = Path(root)
     if split not in SPLITS:
         raise HarmonyError(f"split {split!r}: there is no such split; use one of {', '.join(SPLITS)}")
-    if subset != "all" and subset not in SUBSETS:
-        raise HarmonyError(f"subset {subset!r}: there is no such subset; use all or one of {', '.join(SUBSETS)}")
+    if subset != "all" and subset not in KNOWN:
+        raise HarmonyError(f"subset {subset!r}: there is no such subset; use all or one of {', '.join(KNOWN)}")
     if not root.is_dir():
-        raise HarmonyError(f"{root}: no such folder; give the folder that holds {', '.join(SUBSETS)}")
+        raise HarmonyError(f"{root}: no such folder; give the folder that holds {', '.join(KNOWN)}")
     _check_folder_names(root)
-    present = [name for name in SUBSETS if (root / name).is_dir()]
+    present = [name for name in KNOWN if (root / name).is_dir()]
     if subset != "all" and subset not in present:
         raise HarmonyError(
             f"{root / subset}: no such folder; the set has {', '.join(present) or 'none of the subsets'}"
         )
     wanted = [subset] if subset != "all" else present
     if not wanted:
-        raise HarmonyError(f"{root}: none of the folders {', '.join(SUBSETS)} is in it; give the set's top folder")
+        raise HarmonyError(f"{root}: none of the folders {', '.join(KNOWN)} is in it; give the set's top folder")
 
     entries = [entry for name in wanted for entry in _split_of_subset(root, name, split, val_share)]
     if not entries:
@@ -103,7 +105,7 @@ def write_lists(root: Path, lists: dict[str, list[Entry]]) -> None:
     for split, entries in lists.items():
         common = [f"{e.subset}/composite_images/{e.name}.jpg\n" for e in entries]
         (root / f"IHD_{split}.txt").write_text("".join(common))
-        for subset in SUBSETS:
+        for subset in KNOWN:
             if (root / subset).is_dir():
                 own = [f"{e.name}.jpg\n" for e in entries if e.subset == subset]
                 (root / subset / f"{subset}_{split}.txt").write_text("".join(own))
@@ -205,7 +207,7 @@ def lines_of(path: Path, subset: str) -> Iterator[tuple[str, str]]:
     common = path.name.startswith("IHD_")
     for number, line in enumerate(map(str.strip, lines), 1):
         folder, slash, _ = line.partition("/")
-        if line and not (common and slash and folder in set(SUBSETS) - {subset}):
+        if line and not (common and slash and folder in set(KNOWN) - {subset}):
             whole = line if common or slash else f"{subset}/composite_images/{line}"
             yield whole, f"{path}, line {number}"
 
@@ -232,7 +234,7 @@ def parse_line(root: Path, subset: str, line: str, where: str) -> Entry:
 
 
 def _check_folder_names(root: Path) -> None:
-    right = {name.lower(): name for name in SUBSETS}
+    right = {name.lower(): name for name in KNOWN}
     for folder in root.iterdir():
         spelled = right.get(folder.name.lower())
         if spelled and folder.name != spelled:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from harmonylib.data import embedded
-from harmonylib.data.layout import SUBSETS
+from harmonylib.data.layout import KNOWN
 from harmonylib.errors import HarmonyError
 from harmonylib.paths import data_dir, shown
 
@@ -20,7 +20,7 @@ def find(name: str) -> Path | None:
     """The folder of a real set under the data folder, or None."""
     for folder in ALIASES.get(name, (name,)):
         root = data_dir() / folder
-        if any((root / subset).is_dir() for subset in SUBSETS):
+        if any((root / subset).is_dir() for subset in KNOWN):
             return root
     return None
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from harmonylib.data.layout import FOLDERS, SPLITS, SUBSETS, Entry, lines_of, lists_of, open_mask, open_rgb, parse_line
+from harmonylib.data.layout import FOLDERS, KNOWN, SPLITS, Entry, lines_of, lists_of, open_mask, open_rgb, parse_line
 from harmonylib.errors import HarmonyError
 
 ADVICE = {  # kinds of faults, and what to do about each
@@ -57,11 +57,11 @@ def verify(root: str | Path, workers: int = 4) -> tuple[dict[str, list[Entry]], 
     """
     root = Path(root).expanduser()
     if not root.is_dir():
-        raise HarmonyError(f"{root}: no such folder; give the folder that holds {', '.join(SUBSETS)}")
+        raise HarmonyError(f"{root}: no such folder; give the folder that holds {', '.join(KNOWN)}")
     faults = list(_folders(root))
-    subsets = [name for name in SUBSETS if (root / name).is_dir()]
+    subsets = [name for name in KNOWN if (root / name).is_dir()]
     if not subsets:
-        raise HarmonyError(f"{root}: none of the folders {', '.join(SUBSETS)} is in it; give the set's top folder")
+        raise HarmonyError(f"{root}: none of the folders {', '.join(KNOWN)} is in it; give the set's top folder")
     sides: dict[str, list[Entry]] = {split: [] for split in SPLITS}
     for subset in subsets:
         for split in SPLITS:
@@ -98,8 +98,8 @@ def summary(faults: list[Fault]) -> list[str]:
 
 def _folders(root: Path) -> Iterator[Fault]:
     """Folders that differ from the layout's names only in case."""
-    right = {name.lower(): name for name in (*SUBSETS, *FOLDERS)}
-    for folder in sorted([*root.iterdir(), *(child for name in SUBSETS for child in (root / name).glob("*"))]):
+    right = {name.lower(): name for name in (*KNOWN, *FOLDERS)}
+    for folder in sorted([*root.iterdir(), *(child for name in KNOWN for child in (root / name).glob("*"))]):
         name = right.get(folder.name.lower())
         if name and folder.name != name and folder.is_dir():
             yield Fault(folder.relative_to(root).as_posix(), "folder", f"wrong case, the lists say {name}")
