@@ -479,7 +479,7 @@ def test_wrong_content_never_gets_the_name(server, get, tmp_path, refused, conte
 def test_another_archive_is_refused(server, get, tmp_path, refused):
     good = server.files[ARCHIVE]
     server.faults[ARCHIVE].extend([whole(good + b" "), whole(good[:-1] + b"x")])
-    with refused(ARCHIVE, "bytes"):
+    with refused(ARCHIVE, f"announces {len(good) + 1} bytes, not {len(good)}"):
         get()
     with refused(ARCHIVE, "MD5"):
         get()
@@ -628,10 +628,13 @@ def test_an_interruption_leaves_whole_files_and_parts_only(server, get, monkeypa
 
     monkeypatch.setattr(fetch, "tqdm", Bar)
     monkeypatch.setattr(fetch, "AHEAD", 1)
+    monkeypatch.setattr(download, "PAUSES", (0.5,))
+    waiting = "/val2017/000000000006.jpg"  # for its next try, which must not come
+    server.faults[waiting].append(status(503))
     with pytest.raises(KeyboardInterrupt):
         get(workers=2)
     assert 4 <= len(pictures(tmp_path / "set")) < IMAGES
-    monkeypatch.undo()
+    assert len(asked_for(server, waiting)) <= 1
 
 
 def test_a_killed_process_leaves_nothing_that_is_taken_for_whole(server, get, tmp_path):

@@ -253,8 +253,10 @@ def _announced(answer, url: str, size: int | None) -> int | None:
         if "chunked" in answer.headers.get("Transfer-Encoding", ""):
             return None
         raise HarmonyError(f"{url}: the server does not say how long it is, so nobody can tell whether it is whole")
-    if int(length) != (size or int(length)) or int(length) > MOST:
-        raise HarmonyError(f"{url}: {int(length):,} bytes, not {size or MOST:,}{'' if size else ' at most'}")
+    if size and int(length) != size:
+        raise HarmonyError(f"{url}: the server announces {int(length):,} bytes, not {size:,}; this is another file")
+    if int(length) > MOST:
+        raise HarmonyError(f"{url}: the server announces {int(length):,} bytes; more than {MOST:,} are refused")
     return int(length)
 
 
