@@ -197,7 +197,8 @@ def get(server, coco, tmp_path):
     """Fetches the made-up val2017 from the server."""
 
     def run(limit=None, to=tmp_path / "set", say=lambda line: None, **options):
-        return fetch.fetch("coco-val2017", limit, server.base, to, say=say, **{"workers": 3} | options)
+        options = {"base": server.base, "workers": 3} | options
+        return fetch.fetch("coco-val2017", limit, to=to, say=say, **options)
 
     return run
 
@@ -274,14 +275,32 @@ def test_a_broken_connection_goes_on_where_it_stopped(server, get):
 
 
 def test_the_next_run_goes_on_with_what_the_last_one_left(server, get, tmp_path, refused):
-    server.faults[THIRD].extend([drop(0.5), *[status(503)] * 3])
-    with refused("1 of 12", THIRD, "503"):
-        get()
+    leave_a_part(server, get, refused)
     assert unfinished(tmp_path / "set") == ["000000000003.jpg.part", "000000000003.jpg.tag.part"]
-    server.asked.clear()
     assert len(pictures(get())) == IMAGES
     assert [path for path, _ in server.asked] == [THIRD] and server.asked[0][1] is not None
     assert unfinished(tmp_path / "set") == []
+
+
+def leave_a_part(server, get, refused) -> None:
+    server.faults[THIRD].extend([drop(0.5), *[status(503)] * 3])
+    with refused("1 of 12", THIRD, "503"):
+        get()
+    server.asked.clear()
+
+
+def test_what_came_from_another_address_is_not_gone_on_with(server, get, refused):
+    leave_a_part(server, get, refused)
+    server.files |= {f"/mirror{path}": body for path, body in server.files.items()}
+    get(base=f"{server.base}/mirror/")
+    assert server.asked == [(f"/mirror{THIRD}", None)]
+
+
+def test_a_run_that_ended_after_the_last_byte_only_has_to_check(server, get, tmp_path, refused):
+    leave_a_part(server, get, refused)
+    (tmp_path / "set/val2017/000000000003.jpg.part").write_bytes(server.files[THIRD])
+    get()
+    assert server.asked == []
 
 
 def test_many_breaks_are_no_reason_to_give_up_while_it_gets_on(server, get):
@@ -431,20 +450,36 @@ def test_a_length_that_is_announced_too_short_is_found_by_decoding(server, get, 
         get(workers=1)
 
 
+def chunked(*chunks: bytes, end=b"0\r\n\r\n"):
+    def fault(handler, body):
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for chunk in chunks:
+            handler.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        handler.wfile.write(end)
+        handler.close_connection = True
+
+    return fault
+
+
 def test_a_body_in_chunks_is_whole_with_its_last_chunk_only(server, get):
-    def chunks(last):
-        def fault(handler, body):
-            handler.send_response(200)
-            handler.send_header("Transfer-Encoding", "chunked")
-            handler.end_headers()
-            handler.wfile.write(b"%x\r\n%b\r\n%b" % (len(body), body, last))
-            handler.close_connection = True
-
-        return fault
-
-    server.faults[THIRD].extend([chunks(b""), chunks(b"0\r\n\r\n")])
+    good = server.files[THIRD]
+    server.faults[THIRD].extend([chunked(good, end=b""), chunked(good[:500], good[500:])])
+    server.faults[ARCHIVE].extend([chunked(server.files[ARCHIVE][:-9]), chunked(server.files[ARCHIVE])])
     get()
-    assert len(asked_for(server, THIRD)) == 2
+    assert len(asked_for(server, THIRD)) == len(asked_for(server, ARCHIVE)) == 2
+
+
+def test_no_more_is_written_than_a_file_can_be(server, get, monkeypatch, tmp_path, refused):
+    seen = []
+    server.faults["/x"].extend([chunked(*[bytes(1000)] * 9)] * 4)
+    with refused("/x", "more bytes"):
+        download.Downloader().get(f"{server.base}/x", tmp_path / "x", lambda part: None, size=3000, moved=seen.append)
+    assert max(seen) <= 3000 and not list(tmp_path.glob("x*"))
+    monkeypatch.setattr(download, "MOST", 2000)
+    with refused("12 of 12", "more than 2,000 are refused"):
+        get()
 
 
 def test_a_body_without_any_length_is_refused(server, get, refused):
@@ -545,7 +580,19 @@ def test_hostile_names_of_images_are_refused(server, coco, get, tmp_path, refuse
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [".lock"]
 
 
-@pytest.mark.parametrize("content", [b"<html>", b"", b'{"images": []}', b'{"images": 3}', listing(["a.jpg", "A.jpg"])])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<html>",
+        b"",
+        b'{"images": []}',
+        b'{"images": 3}',
+        b'{"images": [{"id": 1e999}]}',
+        b"Title,ImageID\nshort",
+        b"ImageID\n\xff",
+        listing(["a.jpg", "A.jpg"]),
+    ],
+)
 def test_lists_that_are_none_are_refused(server, coco, get, tmp_path, refused, content):
     coco(zipped(**{MEMBER: content}))
     with refused("list" if b"A.jpg" not in content else "twice"):
@@ -619,7 +666,9 @@ def test_two_at_once_do_not_meet(server, get, tmp_path, refused):
     assert server.asked == [] and len(pictures(get())) == IMAGES
 
 
-def test_an_interruption_leaves_whole_files_and_parts_only(server, get, monkeypatch, tmp_path):
+def test_an_interruption_leaves_whole_files_and_parts_only_and_asks_for_nothing_more(
+    server, get, monkeypatch, tmp_path
+):
     class Bar(fetch.tqdm):
         def update(self, n=1):
             if self.unit == "image" and self.n == 4:
@@ -627,14 +676,14 @@ def test_an_interruption_leaves_whole_files_and_parts_only(server, get, monkeypa
             return super().update(n)
 
     monkeypatch.setattr(fetch, "tqdm", Bar)
-    monkeypatch.setattr(fetch, "AHEAD", 1)
-    monkeypatch.setattr(download, "PAUSES", (0.5,))
-    waiting = "/val2017/000000000006.jpg"  # for its next try, which must not come
-    server.faults[waiting].append(status(503))
+    monkeypatch.setattr(download, "PAUSES", (5,))
+    for number in (6, 7):  # both workers wait for their next try
+        server.faults[f"/val2017/{number:012}.jpg"].append(status(503))
     with pytest.raises(KeyboardInterrupt):
         get(workers=2)
-    assert 4 <= len(pictures(tmp_path / "set")) < IMAGES
-    assert len(asked_for(server, waiting)) <= 1
+    assert pictures(tmp_path / "set") == [f"{number:012}.jpg" for number in (1, 2, 3, 4, 5)]
+    asked = [path for path, _ in server.asked if path != ARCHIVE]
+    assert len(asked) <= 7 and len(set(asked)) == len(asked)
 
 
 def test_a_killed_process_leaves_nothing_that_is_taken_for_whole(server, get, tmp_path):
@@ -652,10 +701,10 @@ def test_a_killed_process_leaves_nothing_that_is_taken_for_whole(server, get, tm
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], cwd=Path(__file__).parent.parent) as child:
         try:
             assert server.reached.wait(20)
-            for _ in range(200):
+            for _ in range(2000):
                 if part.exists() and part.stat().st_size > half - 256:
                     break
-                threading.Event().wait(0.01)
+                server.go_on.wait(0.01)
         finally:
             os.kill(child.pid, signal.SIGKILL)
     server.go_on.set()

@@ -124,13 +124,12 @@ class Downloader:
                     raise Stopped
                 length += len(piece)
                 if length > (total or MOST):
-                    break
+                    part.discard()
+                    raise _Again("more bytes came than announced")
                 file.write(piece)
                 file.flush()  # what is there when the process is killed need not come again
                 if moved:
                     moved(length)
-        if length > (total or MOST):
-            part.discard()
         if length != (total or length):
             raise _Again(f"{length:,} bytes came of {total:,}")
 

@@ -206,7 +206,7 @@ def _read_list(path: Path) -> list[Photograph]:
     try:
         text = path.read_text(encoding="utf-8")
         photographs = _from_json(text) if text.lstrip().startswith("{") else _from_csv(text)
-    except (ValueError, KeyError, TypeError, RecursionError, csv.Error):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, csv.Error):
         raise Damaged("no list of images: neither COCO's JSON nor a CSV with a column ImageID") from None
     seen = set()
     for photograph in photographs:
@@ -254,7 +254,7 @@ def _fetch_photographs(
             for outcome in _in_order(pool, get, missing, AHEAD * workers):
                 problem = outcome.exception()
                 if isinstance(problem, HarmonyError):
-                    failed.append(problem)
+                    failed.append(str(problem))
                 elif problem:
                     raise problem
                 in_a_row = in_a_row + 1 if problem else 0
