@@ -62,7 +62,7 @@ def _parser() -> Parser:
     command.add_argument("--to", type=Path, metavar="FOLDER", help="where to (default: a folder of its name in data/)")
     command.add_argument("--workers", type=int, default=8, help="downloads at once (default 8)")
 
-    text = "write the memory-mapped training cache of a set; coco-mini is made first, and COCO fetched before that"
+    text = "write the training cache of a set; coco-mini is made first, and COCO fetched before that"
     command = _add(actions, "prepare", _prepare, text)
     command.add_argument("data", nargs="?", default="embedded", help=DATA_HELP)
     command.add_argument("--size", type=int, default=256, help="side of the pictures in px (default 256)")
@@ -139,28 +139,37 @@ def _prepare(options) -> None:
 
     if not 8 <= options.size <= 4096:
         raise HarmonyError(f"--size {options.size}: give a side between 8 and 4096 px")
-    root = _made(options) if options.data == "coco-mini" else locate(options.data)[1]
+    root = _made(options) if options.data in ("coco-mini", "realhm") else locate(options.data)[1]
+    if options.data == "realhm":  # a test list alone: nothing is trained on it
+        return
     entries = [e for split in ("train", "val", "test") for e in read_entries(root, options.subset, split)]
     cache = prepare(entries, options.size)
     print(f"{len(cache)} composites at {options.size} px, data hash {cache.data_hash}: {cache.folder}")
 
 
 def _made(options) -> Path:
-    """The folder of coco-mini: made now, from COCO fetched now, where it is not there yet."""
-    from harmonylib.data import coco_mini
+    """The folder of a set that is made from another one: made now, from what is fetched now, if it is not there yet."""
+    from harmonylib.data import coco_mini, realhm
     from harmonylib.data.fetch import fetch
     from harmonylib.data.locate import find
     from harmonylib.paths import data_dir
 
-    out = options.out or find("coco-mini") or data_dir() / "coco-mini"
-    settings = coco_mini.Settings(seed=options.seed, variants=options.variants)
-    if not out.exists():
-        source = options.coco or fetch("coco-val2017", limit=options.limit)
+    out = options.out or find(options.data) or data_dir() / options.data
+    given = {key: getattr(options, key) for key in ("seed", "variants") if getattr(options, key) is not None}
+    settings = coco_mini.Settings(**given)
+    if out.exists():
+        asked = given or options.source or options.limit
+        if asked and not coco_mini.is_made_of(out, settings, options.source, options.limit):
+            raise HarmonyError(
+                f"{shown(out)}: was made otherwise (build.json); name another folder with --out, or remove it"
+            )
+    elif options.data == "coco-mini":
+        source = options.source or fetch("coco-val2017", limit=options.limit)
         coco_mini.build(source, out, settings, limit=options.limit)
-    elif not coco_mini.is_made_of(out, settings, options.coco, options.limit):
-        raise HarmonyError(
-            f"{shown(out)}: was made otherwise (build.json); name another folder with --out, or remove it"
-        )
+    elif options.source:
+        realhm.convert(options.source, out)
+    else:
+        raise HarmonyError("realhm: give the folder of your copy with --source (data/README.md says where to get it)")
     return out
 
 

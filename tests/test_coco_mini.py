@@ -268,7 +268,7 @@ def test_objects_that_cannot_be_used_are_left_out(tmp_path, refused, changes):
 
 def test_command(coco, tmp_path, capsys):
     out = tmp_path / "own"
-    command = ["data", "prepare", "coco-mini", "--coco", str(coco), "--out", str(out), "--size", "32"]
+    command = ["data", "prepare", "coco-mini", "--source", str(coco), "--out", str(out), "--size", "32"]
     assert main(command) == 0
     made = hashes(out)
     assert main(command) == 0 and hashes(out) == made  # there already: used as it is

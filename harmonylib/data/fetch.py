@@ -6,7 +6,6 @@ LEMaRT pre-trains on. Open Images V6 (storage.googleapis.com/openimages/web/down
 """
 
 import csv
-import fcntl
 import json
 import re
 import shutil
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from filelock import FileLock, Timeout
 from PIL import Image
 from tqdm.auto import tqdm
 
@@ -155,12 +155,15 @@ def _understood(name: str, limit: int | None, base: str | None, workers: int) ->
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """The folder for this process alone. The system holds the lock: it goes with the process, however that ends."""
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HarmonyError(f"{shown(folder)}: another process fetches into it; wait for it, or use --to") from None
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise HarmonyError(f"{shown(folder)}: another process fetches into it; wait for it, or use --to") from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _ask_for_room(folder: Path, needed: int) -> None:

@@ -8,11 +8,15 @@ from harmonylib.errors import HarmonyError
 from harmonylib.paths import data_dir, shown
 
 PHOTOGRAPHS = {  # what LEMaRT pre-trains on: folder under the data folder, and where it comes from
-    "unlabelled": ("coco-unlabeled2017", "COCO's 123,403 unlabelled photographs (unlabeled2017)"),
-    "open-images": ("open-images", "photographs of Open Images V6"),
+    "unlabelled": ("coco-unlabeled2017", "COCO's 123,403 unlabelled photographs (`data fetch coco-unlabeled2017`)"),
+    "open-images": ("open-images", "photographs of Open Images V6 (`data fetch open-images`)"),
 }
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 LADDER = ("iharmony4", "coco-mini", "embedded")  # best first: what `auto` looks for
+HOW = {
+    "iharmony4": "put or link your copy there (data/README.md says where the official one is)",
+    "coco-mini": "make it: python -m harmonylib data prepare coco-mini",
+}
 ALIASES = {"iharmony4": ("iharmony4", "iHarmony4")}
 
 
@@ -47,9 +51,7 @@ def locate(data: str, scene_count: int = embedded.SCENES, say=print) -> tuple[st
     if name in LADDER:
         root = find(name)
         if root is None:
-            raise HarmonyError(
-                f"{name}: not found in {shown(data_dir())}; put or link the set there (data/README.md says how)"
-            )
+            raise HarmonyError(f"{name}: not found in {shown(data_dir())}; {HOW[name]}")
         return name, root
     root = Path(name).expanduser()
     if not root.is_dir():
