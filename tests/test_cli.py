@@ -14,7 +14,7 @@ from PIL import Image
 from harmonylib import cli, evaluation, experiments, metrics, plan
 from harmonylib.data.layout import read_entries
 
-COMMANDS = ["doctor", "data prepare", "data verify", "train", "evaluate", "score", "plan", "report"]
+COMMANDS = ["doctor", "data fetch", "data prepare", "data verify", "train", "evaluate", "score", "plan", "report"]
 
 
 def run(capsys, *words):
