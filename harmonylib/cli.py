@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; 0: done, 1: `data verify` or `doctor` found something wrong, 2: bad input."""
+    """Run a command; 0: done, 1: a checking command found something wrong, 2: bad input."""
     options = _parser().parse_args(arguments)
     try:
         return options.run(options) or 0
@@ -67,14 +67,18 @@ def _parser() -> Parser:
     command.add_argument("data", nargs="?", default="embedded", help=DATA_HELP)
     command.add_argument("--size", type=int, default=256, help="side of the pictures in px (default 256)")
     command.add_argument("--subset", default="all")
+    own = command.add_argument_group("sets that are made: coco-mini, realhm")
+    text = "what it is made of (coco-mini: a folder in COCO's format, default val2017, which is fetched)"
+    own.add_argument("--source", type=Path, metavar="FOLDER", help=text)
+    own.add_argument("--out", type=Path, metavar="FOLDER", help="where to make it (default: data/ and its name)")
     own = command.add_argument_group("coco-mini")
-    own.add_argument(
-        "--coco", type=Path, metavar="FOLDER", help="images and outlines in COCO's format (default: val2017)"
-    )
-    own.add_argument("--out", type=Path, metavar="FOLDER", help="where to make it (default: data/coco-mini)")
     own.add_argument("--limit", type=int, metavar="N", help="use N photographs only")
-    own.add_argument("--variants", type=int, default=2, help="pairs an object (default 2)")
-    own.add_argument("--seed", type=int, default=0)
+    own.add_argument("--variants", type=int, help="pairs an object (default 2)")
+    own.add_argument("--seed", type=int, help="of the recipes (default 0)")
+    text = "pictures to be tested on elsewhere: no photograph that nearly duplicates one is used (repeatable)"
+    own.add_argument("--apart", type=Path, action="append", default=[], metavar="FOLDER", help=text)
+    text = "photographs without outlines for LEMaRT, linked into the set but for near-duplicates of tests"
+    own.add_argument("--unlabelled", type=Path, metavar="FOLDER", help=text)
     command = _add(
         actions, "verify", _verify, "look at every list and file of a set and name what is wrong; exit code 1 if any is"
     )
@@ -88,12 +92,12 @@ def _parser() -> Parser:
     command.add_argument("--seed", type=int)
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
 
-    command = _add(commands, "evaluate", _evaluate, "score a method on a test list, one row a picture")
+    command = _add(commands, "evaluate", _evaluate, "score methods on a test list, one row a picture")
     command.add_argument("--data", default="auto", help=DATA_HELP)
     command.add_argument("--subset", default="all")
     command.add_argument("--split", default="test")
-    command.add_argument("--method", required=True, help="identity, histogram, reinhard, or a checkpoint")
-    command.add_argument("--protocol", default="bcmi256")
+    _methods(command)
+    command.add_argument("--protocol", nargs="+", default=["bcmi256"], help="one or more (default bcmi256)")
     command.add_argument(
         "--size", type=int, help="evaluate at this side instead of the protocol's (or the checkpoint's)"
     )
@@ -105,6 +109,14 @@ def _parser() -> Parser:
     command.add_argument("--protocol", default="bcmi256")
     command.add_argument("--json", action="store_true", help="one JSON object instead of lines")
 
+    text = "compare foreground with background before and after, on real composites that have no target"
+    command = _add(commands, "composites", _composites, text)
+    command.add_argument("root", metavar="ROOT", help="folder with composite/ and mask/ in it, or in folders below")
+    _methods(command)
+    command.add_argument("--size", type=int, default=256, help="side in px for methods without their own (default 256)")
+    command.add_argument("--out", type=Path, required=True, help="CSV file to write, one row a composite and method")
+    command.add_argument("--pictures", type=Path, metavar="FOLDER", help="write a strip of pictures for each composite")
+
     command = _add(commands, "plan", _plan, "what a profile would run, how long and how much memory it takes here")
     _profile_and_data(command)
 
@@ -112,6 +124,10 @@ def _parser() -> Parser:
         commands, "report", _report, "write tables, figures, claims and report.html from the records at hand"
     )
     _profile_and_data(command)
+
+    text = "check records that were made elsewhere, without their data; exit code 1 if anything is wrong"
+    command = _add(commands, "check-records", _check_records, text)
+    command.add_argument("folder", metavar="FOLDER", help="the folder that holds runs/")
     return parser
 
 
@@ -119,6 +135,11 @@ def _add(commands, name: str, run, text: str) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     command.set_defaults(run=run)
     return command
+
+
+def _methods(command: argparse.ArgumentParser) -> None:
+    text = "one or more of identity, histogram, reinhard, checkpoints and folders of runs"
+    command.add_argument("--method", nargs="+", required=True, metavar="METHOD", help=text)
 
 
 def _profile_and_data(command: argparse.ArgumentParser) -> None:
@@ -157,15 +178,16 @@ def _made(options) -> Path:
     out = options.out or find(options.data) or data_dir() / options.data
     given = {key: getattr(options, key) for key in ("seed", "variants") if getattr(options, key) is not None}
     settings = coco_mini.Settings(**given)
+    more = {"limit": options.limit, "apart": options.apart, "unlabelled": options.unlabelled}
     if out.exists():
-        asked = given or options.source or options.limit
-        if asked and not coco_mini.is_made_of(out, settings, options.source, options.limit):
+        asked = given or options.source or options.limit or options.apart or options.unlabelled
+        if asked and not coco_mini.is_made_of(out, settings, options.source, **more):
             raise HarmonyError(
                 f"{shown(out)}: was made otherwise (build.json); name another folder with --out, or remove it"
             )
     elif options.data == "coco-mini":
         source = options.source or fetch("coco-val2017", limit=options.limit)
-        coco_mini.build(source, out, settings, limit=options.limit)
+        coco_mini.build(source, out, settings, **more)
     elif options.source:
         realhm.convert(options.source, out)
     else:
@@ -228,27 +250,55 @@ def _train(options) -> None:
 
 
 def _evaluate(options) -> None:
+    import pandas as pd
+
     from harmonylib import evaluation, metrics
     from harmonylib.data.layout import read_entries
     from harmonylib.data.locate import locate
     from harmonylib.study import method_from
 
-    rules = metrics.get_protocol(options.protocol)
-    method, own_size = method_from(options.method)
+    rules = [metrics.get_protocol(protocol) for protocol in options.protocol]
+    methods = {name: method_from(name) for name in options.method}
     _, root = locate(options.data)
     entries = read_entries(root, options.subset, options.split)
-    size = (own_size if rules.size else None) if options.size is None else options.size
-    rows = evaluation.evaluate(method, entries, options.protocol, size)
-    nothing = evaluation.evaluate(evaluation.baseline("identity"), entries, options.protocol, size)
-    rows.to_csv(options.out, index=False)
+    tables = []
+    for name, (method, own_size) in methods.items():
+        for rule in rules:
+            size = (own_size if rule.size else None) if options.size is None else options.size
+            rows = evaluation.evaluate(method, entries, rule.name, size).assign(method=name)
+            nothing = evaluation.evaluate(evaluation.baseline("identity"), entries, rule.name, size)
+            tables.append(rows)
+            _print_scores(name, rows, nothing)
+    pd.concat(tables, ignore_index=True).to_csv(options.out, index=False)
+    print(f"one row a picture: {options.out}")
+
+
+def _print_scores(name: str, rows, nothing) -> None:
+    """Means by subset, and the share of doing nothing: of scenes and photographs apart, where a set has both."""
+    from harmonylib import metrics
+
     table = metrics.summarise(rows, "subset")
     total = metrics.summarise(rows).assign(subset="all")
-    print(f"{options.method} under {rows['protocol'].iloc[0]}, {options.out}:")
+    print(f"{name} under {rows['protocol'].iloc[0]}:")
     print(table.merge(total, how="outer", sort=False).to_string(index=False, float_format="%.2f"))
     kinds = {"all": rows.index} | (rows.groupby("kind").groups if rows["kind"].nunique() > 1 else {})
-    for kind, chosen in kinds.items():  # scenes and photographs apart, where a set has both
+    for kind, chosen in kinds.items():
         fmse, idle = rows["fmse"][chosen].mean(), nothing["fmse"][chosen].mean()
         print(f"{kind}: fMSE {fmse:.2f}; doing nothing {idle:.2f}; share {fmse / idle:.3f}")
+
+
+def _composites(options) -> None:
+    from harmonylib import no_reference
+    from harmonylib.data.composites import find_composites
+    from harmonylib.study import method_from
+
+    if not 8 <= options.size <= 4096:
+        raise HarmonyError(f"--size {options.size}: give a side between 8 and 4096 px")
+    found = {name: method_from(name) for name in options.method}
+    methods = {name: (method, own or options.size) for name, (method, own) in found.items()}
+    rows = no_reference.compare(find_composites(options.root), methods, options.pictures)
+    rows.to_csv(options.out, index=False, float_format="%.6g", lineterminator="\n")
+    print(no_reference.summarise(rows).to_string(index=False, float_format="%.3g"))
 
 
 def _score(options) -> None:
@@ -263,6 +313,18 @@ def _score(options) -> None:
         print(f"protocol {options.protocol}")
         for name, value in values.items():
             print(f"{name:6}{value:.6g}")
+
+
+def _check_records(options) -> int:
+    from harmonylib import community
+
+    made, faults = community.check(options.folder)
+    if made:
+        print(community.summary(made).to_string(index=False, float_format="%.4g", na_rep="-"))
+    for fault in faults:
+        print(f"{fault.kind}: {fault.file}: {fault.detail}")
+    print(f"{len(made)} records; {len(faults) or 'no'} fault{'' if len(faults) == 1 else 's'}")
+    return 1 if faults else 0
 
 
 def _plan(options) -> None:

@@ -275,3 +275,37 @@ def test_command(coco, tmp_path, capsys):
     assert "composites at 32 px" in capsys.readouterr().out
     assert main([*command, "--seed", "1"]) == 2
     assert "made otherwise" in capsys.readouterr().err
+
+
+def test_nothing_near_a_test_photograph_is_used(coco, tmp_path, capsys):
+    """`photograph` makes pictures that are alike at 16 px, so these are given blobs that tell them apart."""
+    for number in range(1, 9):
+        blobs = np.random.default_rng(number).integers(60, 200, (5, 5, 3), np.uint8)
+        Image.fromarray(blobs).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC).save(coco / f"images/{number:06d}.jpg")
+    tests, more = tmp_path / "tests", tmp_path / "more"
+    for folder, numbers in ((tests, (3, 5)), (more / "a", range(1, 9)), (more / "b", (5,))):
+        folder.mkdir(parents=True)
+        for number in numbers:
+            squeezed = Image.open(coco / f"images/{number:06d}.jpg").resize((60, 60)).transpose(Image.FLIP_LEFT_RIGHT)
+            squeezed.save(folder / f"{number}.jpg", quality=60)
+    out = tmp_path / "set"
+    command = ["data", "prepare", "coco-mini", "--source", str(coco), "--out", str(out), "--size", "32",
+               "--apart", str(tests), "--unlabelled", str(more)]  # fmt: skip
+    assert main(command) == 0
+    manifest = pd.read_csv(out / "manifest.csv")
+    assert not {"c3", "c5"} & set(manifest["photograph"])
+    assert "near-duplicate of a test,2" in (out / "rejected.csv").read_text()
+    tested = {f"a-{photo[1:]}.jpg" for photo in manifest["photograph"][manifest["split"] == "test"]}
+    linked = {path.name for path in (out / "unlabelled").iterdir()}
+    assert linked == {f"a-{n}.jpg" for n in range(1, 9)} - {"a-3.jpg", "a-5.jpg"} - tested
+    assert verify(out)[1] == []
+    assert main(command) == 0 and main(command[:-2]) == 2  # the same again; other photographs for LEMaRT
+    assert "made otherwise" in capsys.readouterr().err
+
+
+def test_a_folder_without_pictures(coco, tmp_path, refused):
+    with refused("nowhere", "no pictures"):
+        build(coco, tmp_path / "set", apart=[tmp_path / "nowhere"])
+    with refused("annotations", "no pictures"):
+        build(coco, tmp_path / "set", unlabelled=coco / "annotations")
+    assert not (tmp_path / "set").exists()

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +25,8 @@ from tqdm.auto import tqdm
 
 from harmonylib.colour_transfer import TRANSFERS
 from harmonylib.data.coco import Object, annotation_file, read_objects
-from harmonylib.data.layout import FOLDERS, Entry, hold_out, open_rgb, write_lists
+from harmonylib.data.layout import FOLDERS, Entry, hold_out, open_rgb, pictures_below, write_lists
+from harmonylib.data.near_duplicates import fingerprints, near_duplicates
 from harmonylib.errors import HarmonyError
 from harmonylib.paths import building, shown
 
@@ -58,6 +60,8 @@ def build(
     out: Path,
     settings: Settings | None = None,
     limit: int | None = None,
+    apart: Sequence[Path] = (),
+    unlabelled: Path | None = None,
     workers: int | None = None,
     say=print,
 ) -> pd.DataFrame:
@@ -68,6 +72,9 @@ def build(
 
     Args:
         limit: use this many photographs only.
+        apart: folders of pictures to be tested on elsewhere: photographs that nearly duplicate one are not used.
+        unlabelled: a folder of photographs for LEMaRT, linked into the set's `unlabelled/`, but for near-duplicates of
+            the set's own test photographs and of `apart`.
         workers: threads; None: one a core.
 
     Raises:
@@ -80,7 +87,11 @@ def build(
     by_photograph = defaultdict(list)
     for thing in references:
         by_photograph[thing.photograph].append(thing)
+    kept_out = fingerprints([p for root in apart for p in _pictures(root)])
     chosen = list(by_photograph)[:limit]
+    twins = near_duplicates(fingerprints(by_photograph[p][0].file for p in chosen), kept_out)
+    left_out = {chosen[row] for row, *_ in twins}
+    chosen = [p for p in chosen if p not in left_out]
     with building(out) as folder, ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         for name in FOLDERS:
             (folder / SUBSET / name).mkdir(parents=True)
@@ -88,30 +99,36 @@ def build(
         jobs = [pool.submit(_photograph, folder, by_photograph[p], pool_of, settings) for p in chosen]
         results = [job.result() for job in tqdm(jobs, desc=out.name, unit="photograph")]
         rows = [row for made, _ in results for row in made]
-        reasons = sum((found for _, found in results), Counter())
+        reasons = sum((found for _, found in results), Counter({"near-duplicate of a test": len(left_out)}))
         if not rows:
             raise HarmonyError(f"{coco}: no pair passed ({_told(reasons)}); are these photographs with outlines?")
         manifest = _with_splits(folder, pd.DataFrame(rows), settings)
         manifest.to_csv(folder / "manifest.csv", index=False)
         rejected = pd.DataFrame(sorted(reasons.items()), columns=["reason", "count"])
         rejected.to_csv(folder / "rejected.csv", index=False)
-        (folder / "build.json").write_text(json.dumps(_made_of(coco, settings, limit), indent=1) + "\n")
+        if unlabelled:
+            tests = manifest["name"][manifest["split"] == "test"]
+            tested = fingerprints(sorted({Entry(folder, SUBSET, name).real for name in tests}))
+            _link(_pictures(unlabelled), folder / "unlabelled", np.concatenate([kept_out, tested]), say)
+        (folder / "build.json").write_text(json.dumps(_made_of(coco, settings, limit, apart, unlabelled), indent=1) + "\n")
     say(f"{len(manifest)} pairs of {manifest['photograph'].nunique()} photographs in {shown(out)}; {_told(reasons)}")
     return manifest
 
 
-def is_made_of(out: Path, settings: Settings, coco: Path | None, limit: int | None) -> bool:
-    """Whether a set that is there was made with these settings, and, where `coco` is given, from that folder."""
+def is_made_of(out: Path, settings: Settings, coco: Path | None, limit=None, apart=(), unlabelled=None) -> bool:
+    """Whether a set that is there was made with these settings and folders (`coco` None: from whatever folder)."""
     try:
         made = json.loads((out / "build.json").read_text())
     except (OSError, ValueError):
         return False
-    return all(made.get(key) == value for key, value in _made_of(coco, settings, limit).items())
+    wanted = _made_of(coco, settings, limit, apart, unlabelled)
+    return all(made.get(key) == value for key, value in wanted.items())
 
 
-def _made_of(coco: str | Path | None, settings: Settings, limit: int | None) -> dict:
+def _made_of(coco: str | Path | None, settings: Settings, limit: int | None, apart, unlabelled) -> dict:
     origin = {} if coco is None else {"annotations": hashlib.sha256(annotation_file(coco).read_bytes()).hexdigest()}
-    return asdict(settings) | {"limit": limit} | origin
+    folders = {"apart": sorted(Path(p).name for p in apart), "unlabelled": unlabelled and Path(unlabelled).name}
+    return asdict(settings) | {"limit": limit} | folders | origin
 
 
 def recolour(patch: np.ndarray, mask: np.ndarray, reference: np.ndarray, method: str, strength: float, generator):
@@ -284,6 +301,24 @@ def _save_target(source: Path, pixels: np.ndarray, target: Path) -> None:
         Image.fromarray(pixels).save(target, **JPEG)
 
 
+def _pictures(folder: Path) -> list[Path]:
+    found = pictures_below(Path(folder).expanduser())
+    if not found:
+        raise HarmonyError(f"{folder}: no pictures in it; give a folder of photographs")
+    return found
+
+
+def _link(files: list[Path], folder: Path, kept_out: np.ndarray, say) -> None:
+    """Link photographs into `folder`, but for near-duplicates of the fingerprints `kept_out`."""
+    folder.mkdir()
+    twins = {row for row, *_ in near_duplicates(fingerprints(files), kept_out)}
+    top = Path(os.path.commonpath([path.parent for path in files]))
+    for row, path in enumerate(files):
+        if row not in twins:
+            (folder / "-".join(path.relative_to(top).parts)).symlink_to(path.resolve())
+    say(f"{len(files) - len(twins)} photographs linked for LEMaRT; near-duplicates of a test left out: {len(twins)}")
+
+
 def _with_splits(folder: Path, manifest: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """Write the lists, divided by photograph; the manifest with the side of each pair."""
     entries = [Entry(folder, SUBSET, name) for name in manifest["name"]]
@@ -302,4 +337,4 @@ def _by_category(things: list[Object]) -> dict[str, list[Object]]:
 
 
 def _told(reasons: Counter) -> str:
-    return "dropped: " + (", ".join(f"{reason} {count}" for reason, count in reasons.most_common()) or "nothing")
+    return "dropped: " + (", ".join(f"{reason} {count}" for reason, count in reasons.most_common() if count) or "nothing")

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harmonylib.data.layout import open_mask, open_rgb
+from harmonylib.data.layout import PICTURES, open_mask, open_rgb
 from harmonylib.errors import HarmonyError
-
-PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 @dataclass(frozen=True)

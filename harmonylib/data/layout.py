@@ -25,6 +25,7 @@ REALHM = "RealHM"  # no part of iHarmony4: a set of its own, converted into the 
 KNOWN = (*SUBSETS, REALHM)
 SPLITS = ("train", "val", "test")
 FOLDERS = ("composite_images", "masks", "real_images")
+PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,11 @@ def size_mismatch(entry: Entry, path: Path, size: tuple[int, int], expected: tup
         f"{path}: {size[0]}x{size[1]} px, but its composite {entry.composite.name} is {expected[0]}x{expected[1]}; "
         "take the three files from the same copy of the set"
     )
+
+
+def pictures_below(folder: Path) -> list[Path]:
+    """Every picture file in a folder and the folders in it, sorted; none where there is no such folder."""
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES) if folder.is_dir() else []
 
 
 def open_rgb(path: Path) -> Image.Image:

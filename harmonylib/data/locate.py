@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from harmonylib.data import embedded
-from harmonylib.data.layout import KNOWN
+from harmonylib.data.layout import KNOWN, pictures_below
 from harmonylib.errors import HarmonyError
 from harmonylib.paths import data_dir, shown
 
@@ -11,7 +11,6 @@ PHOTOGRAPHS = {  # what LEMaRT pre-trains on: folder under the data folder, and 
     "unlabelled": ("coco-unlabeled2017", "COCO's 123,403 unlabelled photographs (`data fetch coco-unlabeled2017`)"),
     "open-images": ("open-images", "photographs of Open Images V6 (`data fetch open-images`)"),
 }
-PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 LADDER = ("iharmony4", "coco-mini", "embedded")  # best first: what `auto` looks for
 HOW = {
     "iharmony4": "put or link your copy there (data/README.md says where the official one is)",
@@ -70,8 +69,7 @@ def photographs(name: str, root: Path) -> list[Path]:
     folder, words = PHOTOGRAPHS.get(name, (name, "photographs"))
     candidates = [root / name, data_dir() / folder] if name in PHOTOGRAPHS else [Path(name).expanduser()]
     for candidate in candidates:
-        files = sorted(p for p in candidate.rglob("*") if p.suffix.lower() in PICTURES) if candidate.is_dir() else []
-        if files:
+        if files := pictures_below(candidate):
             return files
     raise HarmonyError(
         f"photographs {name!r}: none in {shown(candidates[-1])}; put or link {words} there, or name target or a folder"
