@@ -48,19 +48,26 @@ class Object:
 
         Raises HarmonyError where pycocotools is not installed.
         """
+        return np.asarray(Image.fromarray(255 * self._drawn(SUPERSAMPLING)).reduce(SUPERSAMPLING), np.float32) / 255
+
+    def inside(self) -> np.ndarray:
+        """Whether each pixel of the box is object: (h, w) bool, drawn at the photograph's own resolution."""
+        return self._drawn(1) > 0
+
+    def _drawn(self, scale: int) -> np.ndarray:
+        """The polygons in the box, `scale` times as large: 0 or 1, uint8."""
         try:
             from pycocotools import mask as run_lengths
         except ImportError:
             raise HarmonyError("pycocotools: not installed; COCO's outlines need it: pip install pycocotools") from None
         left, top, right, bottom = self.box
-        height, width = (bottom - top) * SUPERSAMPLING, (right - left) * SUPERSAMPLING
+        height, width = (bottom - top) * scale, (right - left) * scale
         corners = (left, top), (right, bottom)
         fine = [
-            ((np.clip(np.reshape(p, (-1, 2)), *corners) - corners[0]) * SUPERSAMPLING).ravel().tolist()
+            ((np.clip(np.reshape(p, (-1, 2)), *corners) - corners[0]) * scale).ravel().tolist()
             for p in self.polygons
         ]
-        inside = run_lengths.decode(run_lengths.merge(run_lengths.frPyObjects(fine, height, width)))
-        return np.asarray(Image.fromarray(255 * inside).reduce(SUPERSAMPLING), np.float32) / 255
+        return run_lengths.decode(run_lengths.merge(run_lengths.frPyObjects(fine, height, width)))
 
 
 def read_objects(root: str | Path) -> list[Object]:

@@ -35,6 +35,8 @@ AREA = (0.01, 0.60)  # of its photograph that an object covers; HCOCO's smallest
 STRENGTH = (0.6, 1.0)  # of a transfer that is applied; iHarmony4 applies all of it
 ATTEMPTS = 4  # transfers, each with a reference of its own, until one passes
 REFERENCE_PIXELS = 16384  # of a reference that its colours are taken from
+CHANGE = (5, 50)  # levels, root mean square, by which an object changes
+PREVIEW_PIXELS = 2048  # of an object, on which a transfer is tried first
 JPEG = {"quality": 95, "subsampling": 0}
 
 
@@ -147,7 +149,7 @@ def recolour(patch: np.ndarray, mask: np.ndarray, reference: np.ndarray, method:
 def why_broken(before: np.ndarray, after: np.ndarray, inside: np.ndarray) -> str | None:
     """The first reason for which a person would drop a composite, or None.
 
-    - hardly changed: by less than 5 levels, root mean square; overdone: by more than 50, which leaves a set with about
+    - hardly changed or overdone: by less or more than `CHANGE`, whose upper end leaves a set with about
       the errors of HCOCO (there doing nothing has an fMSE of 997);
     - clipped: black or white spread by more than 3 % of the object;
     - posterised: fine detail is more than 2.5 times as strong, so that noise and steps of colour show, or the levels
@@ -161,8 +163,8 @@ def why_broken(before: np.ndarray, after: np.ndarray, inside: np.ndarray) -> str
     """
     was, now = before[inside].astype(np.float32), after[inside].astype(np.float32)
     change = float(np.square(now - was).mean()) ** 0.5
-    if not 5 <= change <= 50:
-        return "hardly changed" if change < 5 else "overdone"
+    if not CHANGE[0] <= change <= CHANGE[1]:
+        return "hardly changed" if change < CHANGE[0] else "overdone"
     if _clipped(now) - _clipped(was) > 0.03:
         return "clipped"
     detail = _detail(before, inside), _detail(after, inside)
@@ -174,6 +176,13 @@ def why_broken(before: np.ndarray, after: np.ndarray, inside: np.ndarray) -> str
     if colour[0] > 12 and colour[1] < colour[0] / 4:
         return "discoloured"
     return None
+
+
+def _surely_broken(pixels: np.ndarray, reference: np.ndarray, method: str, strength: float) -> str | None:
+    """Whether a transfer changes so much that its trial on a few pixels (N, 3) tells: half of all transfers do."""
+    moved = TRANSFERS[method](pixels, reference, np.random.default_rng(0)).clip(0, 255)
+    change = strength * float(np.square(moved - pixels).mean()) ** 0.5
+    return "overdone" if change > 1.1 * CHANGE[1] else None
 
 
 def _clipped(pixels: np.ndarray) -> float:
@@ -239,6 +248,11 @@ def _pair(patch, mask, thing: Object, pool, seed: int, number: int, reasons: Cou
     generator = np.random.default_rng([seed, thing.photograph, thing.id, number])
     # another method for each variant of an object, in an order of its own
     order = np.random.default_rng([seed, thing.photograph, thing.id]).permutation(len(TRANSFERS))
+    inside = mask > 0.5
+    if not inside.any():
+        reasons["outline around nothing"] += 1
+        return None
+    few = _some(patch[inside], PREVIEW_PIXELS, generator)
     for attempt in range(ATTEMPTS):
         method = list(TRANSFERS)[order[(number + attempt) % len(order)]]
         strength = round(float(generator.uniform(*STRENGTH)), 3)
@@ -248,8 +262,10 @@ def _pair(patch, mask, thing: Object, pool, seed: int, number: int, reasons: Cou
         except HarmonyError as error:
             reasons[str(error)] += 1
             continue
-        result = recolour(patch, mask, colours, method, strength, generator)
-        reason = why_broken(patch, result, mask > 0.5)
+        reason = _surely_broken(few, colours, method, strength)
+        if not reason:
+            result = recolour(patch, mask, colours, method, strength, generator)
+            reason = why_broken(patch, result, inside)
         if not reason:
             recipe = {"category": thing.category, "area": round(thing.area, 4), "method": method, "strength": strength,
                       "reference": reference.photograph, "reference_object": reference.id, "seed": seed,
@@ -283,12 +299,18 @@ def read_photograph(thing: Object) -> np.ndarray:
 
 
 def object_pixels(thing: Object, generator: np.random.Generator) -> np.ndarray:
-    """Pixels of an object, (M, 3) uint8, at most `REFERENCE_PIXELS`, drawn evenly. Raises like `read_photograph`."""
+    """Pixels of an object, (M, 3) uint8, at most `REFERENCE_PIXELS`, drawn evenly. Raises like `read_photograph`, and
+    where the outline encloses no pixel."""
     left, top, right, bottom = thing.box
-    pixels = read_photograph(thing)[top:bottom, left:right][thing.mask() > 0.5]
-    if len(pixels) > REFERENCE_PIXELS:
-        pixels = pixels[generator.choice(len(pixels), REFERENCE_PIXELS, replace=False)]
-    return pixels
+    pixels = read_photograph(thing)[top:bottom, left:right][thing.inside()]
+    if not len(pixels):
+        raise HarmonyError("outline around nothing")
+    return _some(pixels, REFERENCE_PIXELS, generator)
+
+
+def _some(pixels: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
+    """`count` of the pixels, where there are more."""
+    return pixels[generator.integers(len(pixels), size=count)] if len(pixels) > count else pixels
 
 
 def _save_target(source: Path, pixels: np.ndarray, target: Path) -> None:
@@ -302,7 +324,8 @@ def _save_target(source: Path, pixels: np.ndarray, target: Path) -> None:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    found = pictures_below(Path(folder).expanduser())
+    """Every picture of a folder; of a set in a known layout not its masks."""
+    found = [p for p in pictures_below(Path(folder).expanduser()) if p.parent.name not in ("mask", "masks")]
     if not found:
         raise HarmonyError(f"{folder}: no pictures in it; give a folder of photographs")
     return found

@@ -1,5 +1,6 @@
 """From the name of a rung of the data ladder to its folder."""
 
+import os
 from pathlib import Path
 
 from harmonylib.data import embedded
@@ -29,8 +30,18 @@ def find(name: str) -> Path | None:
 
 
 def auto() -> str:
-    """The best set at hand: iharmony4, else coco-mini, else embedded."""
-    return next(name for name in LADDER if name == "embedded" or find(name))
+    """The best set at hand: iharmony4, else coco-mini, else embedded; with a GPU in Colab coco-mini even if it is still
+    to be made."""
+    best = next(name for name in LADDER if name == "embedded" or find(name))
+    return "coco-mini" if best == "embedded" and _gpu_in_colab() else best
+
+
+def _gpu_in_colab() -> bool:
+    if "COLAB_RELEASE_TAG" not in os.environ:
+        return False
+    import torch  # only here: naming a set should not wait for torch
+
+    return torch.cuda.is_available()
 
 
 def name_of(data: str) -> str:
@@ -42,13 +53,16 @@ def name_of(data: str) -> str:
 def locate(data: str, scene_count: int = embedded.SCENES, say=print) -> tuple[str, Path]:
     """(name, folder) of a set: ``auto``, a rung of the ladder, or a path to a folder in iHarmony4's layout.
 
-    The embedded set is written on first use. Raises HarmonyError where a set is not there, saying how to get it.
+    The embedded set is written on first use, and so is coco-mini where ``auto`` chose it. Raises HarmonyError where a
+    set is not there, saying how to get it.
     """
     name = auto() if data == "auto" else data
     if name == "embedded":
         return name, embedded.ensure(scene_count, say=say)
     if name in LADDER:
         root = find(name)
+        if root is None and data == "auto":
+            root = _make_coco_mini(say)
         if root is None:
             raise HarmonyError(f"{name}: not found in {shown(data_dir())}; {HOW[name]}")
         return name, root
@@ -58,6 +72,17 @@ def locate(data: str, scene_count: int = embedded.SCENES, say=print) -> tuple[st
             f"{data}: neither one of {', '.join(LADDER)} nor a folder; give a set's name or its top folder"
         )
     return name_of(data), root
+
+
+def _make_coco_mini(say) -> Path:
+    from harmonylib.data import coco_mini, fetch  # only here: most studies make no set
+
+    say(
+        "coco-mini is not here yet: its 5,000 photographs (1.1 GB) are fetched and about 20,000 pairs made from them, "
+        'once, in about 20 minutes on 2 cores; DATA = "embedded" needs neither'
+    )
+    coco_mini.build(fetch.fetch("coco-val2017", say=say), data_dir() / "coco-mini", say=say)
+    return data_dir() / "coco-mini"
 
 
 def photographs(name: str, root: Path) -> list[Path]:
