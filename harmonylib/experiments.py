@@ -40,6 +40,8 @@ STUDY = (
     Experiment("s2am_s2ad", "s2am_s2ad", loss="mse", learning_rate=1e-3, batch_size=8),
 )
 HEADLINE = ("unet", "s2am")
+# Two epochs of a small set are few steps. These take as many as the paper: 60 % of HCOCO's 42,828 pairs, twice, in twos.
+PRINTED_STEPS = tuple(replace(base, name=f"{base.name}_printed_steps", steps=25_697) for base in (UNET, S2AM))
 
 # LEMaRT, sections 4.2 to 4.4. The batch of fine-tuning is not printed: taken to be that of pre-training.
 ADAMW = {"optimiser": "adamw", "beta2": 0.95, "weight_decay": 0.05, "schedule": "cosine", "batch_size": 192,
@@ -96,9 +98,12 @@ def _lemart() -> Iterator[Experiment]:
 
 
 LEMART = tuple(_lemart())
-REALHM = ("pretrain_swinih_open_images", "swinih_realhm")  # declared, run by name: they need data that few have
+BY_NAME = (  # declared, run by name alone
+    "pretrain_swinih_open_images", "swinih_realhm",  # they need data that few have
+    *(experiment.name for experiment in PRINTED_STEPS),  # they take a quarter of an hour each, however small the profile
+)  # fmt: skip
 LEMART_HEADLINE = ("pretrain_swinih", "swinih", "swinih_lemart")
-EXPERIMENTS = {experiment.name: experiment for experiment in (*STUDY, *LEMART)}
+EXPERIMENTS = {experiment.name: experiment for experiment in (*STUDY, *PRINTED_STEPS, *LEMART)}
 
 
 def get(name: str) -> Experiment:
@@ -124,6 +129,9 @@ def resolve(experiment: Experiment, profile: Profile, data: str) -> Experiment:
     resized = profile.apply(experiment)
     if experiment.name == "s2am_batch2":  # the batch is its subject, so no profile changes it
         resized = replace(resized, batch_size=experiment.batch_size)
+    if experiment in PRINTED_STEPS:  # steps and batch are their subject; the learning rate goes with the batch
+        rate = resized.learning_rate * experiment.batch_size / resized.batch_size
+        resized = replace(resized, batch_size=experiment.batch_size, steps=experiment.steps, learning_rate=rate)
     if experiment.name == TRIAL:
         resized = replace(resized, learning_rate=experiment.learning_rate)
     if experiment.length == MATCHED and resized.steps:
@@ -139,7 +147,7 @@ def plan(profile: Profile, data: str = "embedded", study: str | None = None) -> 
     planned, known = [], set()
     for experiment in sorted(EXPERIMENTS.values(), key=lambda e: (e.study == "lemart", not e.strategy)):
         resized = resolve(experiment, profile, data)
-        wanted = experiment.name not in (*profile.skip, *REALHM) and study in (None, experiment.study)
+        wanted = experiment.name not in (*profile.skip, *BY_NAME) and study in (None, experiment.study)
         if not wanted or resized.config_id in known:
             continue
         known.add(resized.config_id)

@@ -22,6 +22,8 @@ TITLES = {
     "s2am_leaky": "S2AM, split by composite",
     "identity_leaky": "do nothing, split by composite",
     "s2am_batch2": "S2AM, batch 2",
+    "unet_printed_steps": "U-Net, as many steps as printed",
+    "s2am_printed_steps": "S2AM, as many steps as printed",
     "s2am_s2asc": "S2ASC (Cun and Pun)",
     "s2am_s2ad": "S2AD (Cun and Pun)",
     "swinih": "SwinIH",
@@ -34,7 +36,8 @@ TITLES = {
     "hrnet": "HRNet",
     "ht": "HT",
 }
-MAIN = ("identity", "constant_shift", "histogram", "reinhard", "unet", "s2am", "s2am_s2asc", "s2am_s2ad")
+MAIN = ("identity", "constant_shift", "histogram", "reinhard", "unet", "s2am", "s2am_s2asc", "s2am_s2ad",
+        "unet_printed_steps", "s2am_printed_steps")  # fmt: skip
 IN_PAPER = ("histogram", "unet", "s2am")
 HCOCO_NOTHING = (
     996.59  # fMSE of doing nothing on the official HCOCO test set at 256 px (zhenglab/IntrinsicHarmony, README)
