@@ -261,14 +261,17 @@ def _evaluate(options) -> None:
     methods = {name: method_from(name) for name in options.method}
     _, root = locate(options.data)
     entries = read_entries(root, options.subset, options.split)
-    tables = []
+    tables, idle = [], {}  # doing nothing, by protocol and size
     for name, (method, own_size) in methods.items():
         for rule in rules:
             size = (own_size if rule.size else None) if options.size is None else options.size
             rows = evaluation.evaluate(method, entries, rule.name, size).assign(method=name)
-            nothing = evaluation.evaluate(evaluation.baseline("identity"), entries, rule.name, size)
+            if name == "identity":
+                idle[rule.name, size] = rows
+            elif (rule.name, size) not in idle:
+                idle[rule.name, size] = evaluation.evaluate(evaluation.baseline("identity"), entries, rule.name, size)
             tables.append(rows)
-            _print_scores(name, rows, nothing)
+            _print_scores(name, rows, idle[rule.name, size])
     pd.concat(tables, ignore_index=True).to_csv(options.out, index=False)
     print(f"one row a picture: {options.out}")
 

@@ -95,7 +95,9 @@ def _record(folder: Path, record: Record) -> Iterator[Fault]:
     try:
         config, values, env, rows = record.config, record.metrics, record.env, record.per_image
         tests = {p: _tests(rows, p) for p in rows.loc[rows["split"] == "test", "protocol"].unique()}
-        means = {p: {m: float(t[m].replace([np.inf, -np.inf], np.nan).mean()) for m in METRICS} for p, t in tests.items()}
+        means = {
+            p: {m: float(t[m].replace([np.inf, -np.inf], np.nan).mean()) for m in METRICS} for p, t in tests.items()
+        }
         claimed = {p: {m: values["test"][p][m] for m in METRICS} for p in values["test"]}
         seed = config.get("seed", 0)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -109,7 +111,9 @@ def _record(folder: Path, record: Record) -> Iterator[Fault]:
         if not (record.folder / "log.csv").is_file():
             yield Fault(f"{name}/log.csv", "missing", "a trained run has its learning curve")
     if config.get("name") != record.experiment or seed != record.seed:
-        yield Fault(f"{name}/config.json", "config", f"says {config.get('name')}, seed {seed}: the folder says otherwise")
+        yield Fault(
+            f"{name}/config.json", "config", f"says {config.get('name')}, seed {seed}: the folder says otherwise"
+        )
     if claimed.keys() != means.keys():
         yield Fault(f"{name}/metrics.json", "averages", f"protocols {_and(claimed)}, but rows of {_and(means)}")
     for protocol in claimed.keys() & means.keys():
@@ -122,7 +126,9 @@ def _record(folder: Path, record: Record) -> Iterator[Fault]:
         if twice:
             yield Fault(f"{name}/per_image.csv", "rows", f"{'/'.join(twice[0])} stands there twice under {protocol}")
         if (test[["mse", "fmse"]] < 0).any(axis=None) or (test["fmse"] < test["mse"] * (1 - 1e-6)).any():
-            yield Fault(f"{name}/per_image.csv", "rows", f"errors that cannot be under {protocol}: fMSE below MSE, or below 0")
+            yield Fault(
+                f"{name}/per_image.csv", "rows", f"errors that cannot be under {protocol}: fMSE below MSE, or below 0"
+            )
     if not re.fullmatch("[0-9a-f]{40}", str(env.get("git_sha"))) or env.get("git_dirty") is not False:
         yield Fault(f"{name}/env.json", "commit", "made from no commit, or from changed files: commit first, then run")
 
@@ -132,14 +138,18 @@ def _together(folder: Path, made: list[Record]) -> Iterator[Fault]:
     for key in ("data_hash", "source_hash", "data", "profile"):
         found = Counter(str(record.env.get(key)) for record in made)
         if len(found) > 1:
-            yield Fault("runs", "not of one piece", f"{key} differs: {_and(found)}; contribute them in separate folders")
+            yield Fault(
+                "runs", "not of one piece", f"{key} differs: {_and(found)}; contribute them in separate folders"
+            )
     idle = {r.experiment: r for r in made if r.experiment.startswith("identity")}
     for record in made:
         rows = record.per_image
         for protocol in rows.loc[rows["split"] == "test", "protocol"].unique():
             if not any(_same(_tests(other.per_image, protocol), _tests(rows, protocol)) for other in idle.values()):
                 name = record.folder.relative_to(folder).as_posix()
-                detail = f"no runs/identity/seed0 with the same pictures under {protocol}: run notebook 02 on the same data"
+                detail = (
+                    f"no runs/identity/seed0 with the same pictures under {protocol}: run notebook 02 on the same data"
+                )
                 yield Fault(name, "doing nothing", detail)
     if any(record.env.get("data") == "iharmony4" for record in made):
         yield from _as_published(idle)

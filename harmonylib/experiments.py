@@ -40,7 +40,7 @@ STUDY = (
     Experiment("s2am_s2ad", "s2am_s2ad", loss="mse", learning_rate=1e-3, batch_size=8),
 )
 HEADLINE = ("unet", "s2am")
-# Two epochs of a small set are few steps. These take as many as the paper: 60 % of HCOCO's 42,828 pairs, twice, in twos.
+# Two epochs of a small set are few steps. These take the paper's: 60 % of HCOCO's 42,828 pairs, twice, two at a time.
 PRINTED_STEPS = tuple(replace(base, name=f"{base.name}_printed_steps", steps=25_697) for base in (UNET, S2AM))
 
 # LEMaRT, sections 4.2 to 4.4. The batch of fine-tuning is not printed: taken to be that of pre-training.
@@ -100,7 +100,7 @@ def _lemart() -> Iterator[Experiment]:
 LEMART = tuple(_lemart())
 BY_NAME = (  # declared, run by name alone
     "pretrain_swinih_open_images", "swinih_realhm",  # they need data that few have
-    *(experiment.name for experiment in PRINTED_STEPS),  # they take a quarter of an hour each, however small the profile
+    *(experiment.name for experiment in PRINTED_STEPS),  # a quarter of an hour each, however small the profile
 )  # fmt: skip
 LEMART_HEADLINE = ("pretrain_swinih", "swinih", "swinih_lemart")
 EXPERIMENTS = {experiment.name: experiment for experiment in (*STUDY, *PRINTED_STEPS, *LEMART)}

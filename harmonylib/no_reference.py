@@ -2,8 +2,8 @@
 
 S2AM-T4's third question (does it carry over to real composites?) is answered there by looking. Here foreground and
 background are compared in CIELAB before and after, as Lalonde and Efros did to tell real from pasted ("Using Color
-Compatibility for Assessing Image Realism", ICCV 2007). Nearer is no proof of better: a red car may stand on green grass.
-What these numbers can show is whether a network moves the object towards its surroundings at all, and how far.
+Compatibility for Assessing Image Realism", ICCV 2007). Nearer is no proof of better: a red car may stand on green
+grass. What these numbers can show is whether a network moves the object towards its surroundings at all, and how far.
 """
 
 from collections.abc import Callable, Iterable
@@ -93,10 +93,15 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
             keys = complete["source"] + "/" + complete["name"]
             interval = statistics.paired_bootstrap(after, before, keys)
             word = {-1: "nearer", 1: "farther", 0: "cannot tell"}[interval.side]
-            table.append(
-                {"method": method, "statistic": name, "n": len(complete), "before": before.mean(), "after": after.mean(),
-                 "difference": interval.estimate, "low": interval.low, "high": interval.high, "side": word}
-            )  # fmt: skip
+            row = {
+                "method": method,
+                "statistic": name,
+                "n": len(complete),
+                "before": before.mean(),
+                "after": after.mean(),
+            }
+            row |= {"difference": interval.estimate, "low": interval.low, "high": interval.high, "side": word}
+            table.append(row)
     return pd.DataFrame(table)
 
 

@@ -224,6 +224,18 @@ def test_evaluate_writes_a_row_a_picture(capsys, tiny_set, tmp_path):
         assert subset in told
 
 
+def test_evaluate_several_methods_under_several_protocols(capsys, tiny_set, tmp_path):
+    words = ("--method", "reinhard", "identity", "--protocol", "fullres", "s2am_t4", "--subset", "HFlickr")
+    code, told, _ = run(capsys, "evaluate", "--data", tiny_set, *words, "--out", tmp_path / "rows.csv")
+    rows = pd.read_csv(tmp_path / "rows.csv")
+    assert code == 0 and told.count("doing nothing") == 4 and told.count("share 1.000") == 2
+    counts = rows.groupby(["method", "protocol"]).size()
+    assert len(counts) == 4 and counts.nunique() == 1
+    alone = evaluation.evaluate(evaluation.baseline("identity"), read_entries(tiny_set, "HFlickr"), "s2am_t4")
+    ours = rows[(rows["method"] == "identity") & (rows["protocol"] == "s2am_t4")]
+    np.testing.assert_allclose(ours["fmse"], alone["fmse"])
+
+
 def test_evaluate_one_subset_of_one_split(capsys, tiny_set, tmp_path):
     words = ("--method", "identity", "--protocol", "fullres", "--subset", "HFlickr", "--split", "val")
     code, told, _ = run(capsys, "evaluate", "--data", tiny_set, *words, "--out", tmp_path / "rows.csv")

@@ -19,9 +19,10 @@ def rows_of(share: float, seed: int) -> pd.DataFrame:
     ratio, idle = generator.uniform(0.05, 0.4, len(PICTURES)), generator.uniform(500, 1500, len(PICTURES))
     fmse = idle * (share + (seed and generator.normal(0, 0.02, len(PICTURES))))
     names, photos = zip(*PICTURES, strict=True)
+    decibels = [10 * np.log10(65025 / error) for error in (fmse * ratio, fmse)]
     columns = {"split": "test", "name": names, "subset": "HCOCO", "photo": photos, "group": photos, "kind": "photo",
-               "protocol": "bcmi256", "foreground_ratio": ratio, "mse": fmse * ratio, "psnr": 10 * np.log10(65025 / (fmse * ratio)),
-               "fmse": fmse, "fpsnr": 10 * np.log10(65025 / fmse), "epoch": ""}  # fmt: skip
+               "protocol": "bcmi256", "foreground_ratio": ratio, "mse": fmse * ratio, "psnr": decibels[0],
+               "fmse": fmse, "fpsnr": decibels[1], "epoch": ""}  # fmt: skip
     return pd.DataFrame(columns)
 
 

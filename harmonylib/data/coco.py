@@ -64,8 +64,7 @@ class Object:
         height, width = (bottom - top) * scale, (right - left) * scale
         corners = (left, top), (right, bottom)
         fine = [
-            ((np.clip(np.reshape(p, (-1, 2)), *corners) - corners[0]) * scale).ravel().tolist()
-            for p in self.polygons
+            ((np.clip(np.reshape(p, (-1, 2)), *corners) - corners[0]) * scale).ravel().tolist() for p in self.polygons
         ]
         return run_lengths.decode(run_lengths.merge(run_lengths.frPyObjects(fine, height, width)))
 

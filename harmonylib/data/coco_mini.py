@@ -112,7 +112,9 @@ def build(
             tests = manifest["name"][manifest["split"] == "test"]
             tested = fingerprints(sorted({Entry(folder, SUBSET, name).real for name in tests}))
             _link(_pictures(unlabelled), folder / "unlabelled", np.concatenate([kept_out, tested]), say)
-        (folder / "build.json").write_text(json.dumps(_made_of(coco, settings, limit, apart, unlabelled), indent=1) + "\n")
+        (folder / "build.json").write_text(
+            json.dumps(_made_of(coco, settings, limit, apart, unlabelled), indent=1) + "\n"
+        )
     say(f"{len(manifest)} pairs of {manifest['photograph'].nunique()} photographs in {shown(out)}; {_told(reasons)}")
     return manifest
 
@@ -360,4 +362,6 @@ def _by_category(things: list[Object]) -> dict[str, list[Object]]:
 
 
 def _told(reasons: Counter) -> str:
-    return "dropped: " + (", ".join(f"{reason} {count}" for reason, count in reasons.most_common() if count) or "nothing")
+    return "dropped: " + (
+        ", ".join(f"{reason} {count}" for reason, count in reasons.most_common() if count) or "nothing"
+    )

@@ -41,7 +41,7 @@ def fingerprints(files: Iterable[Path], workers: int = 4) -> np.ndarray:
 
 
 def near_duplicates(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[int, int, float]]:
-    """(row of `first`, its most alike row of `second`, correlation), where they are near-duplicates, mirrored or not."""
+    """(row of `first`, its most alike row of `second`, correlation) of near-duplicates, mirrored or not."""
     if not len(second):
         return
     mirrored = second.reshape(-1, SIDE, SIDE, 3)[:, :, ::-1].reshape(len(second), -1)
