@@ -339,8 +339,7 @@ def _plan(options) -> None:
 
 def _report(options) -> None:
     from harmonylib import report
-    from harmonylib.study import open_study
+    from harmonylib.study import results_of
 
-    study = open_study(options.profile, options.data)
-    for path in report.write_all(study.results):
+    for path in report.write_all(results_of(options.profile, options.data)):  # records alone: the data may be elsewhere
         print(path)

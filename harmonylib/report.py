@@ -28,6 +28,8 @@ FIGURES = {  # name: (what draws it from records, its caption, the runs it needs
     "lemart_transforms_alone": (figures_lemart.transforms_alone, "Beyond the paper: which perturbation teaches most.", ("swinih", "swinih_lemart")),
 }  # fmt: skip
 
+OF_PICTURES = ("s2am_t4_figure1", "s2am_t4_comparison", "lemart_figure5", "lemart_figure7")  # drawn from kept outputs
+
 
 def compared(evidence: Evidence) -> list[str]:
     """The methods of the side-by-side figure that are at hand."""
@@ -66,17 +68,26 @@ def write_table(evidence: Evidence, name: str, manifest: dict) -> pd.DataFrame |
 
 
 def write_figure(evidence: Evidence, name: str, manifest: dict) -> None:
-    """One figure as png, shown where a notebook is running; enters the manifest. Nothing where its runs are missing."""
+    """One figure as png, shown where a notebook is running; enters the manifest.
+
+    Nothing where its runs are missing, or the pictures that they kept (records of photographs are published without).
+    """
     evidence.read.clear()
     draw, _, runs = FIGURES[name]
     path = evidence.results / "figures" / f"{name}.png"
     if draw is None and path.is_file():
         figures.show(path)
-    elif draw is None or not evidence.has(*runs) or (name == "s2am_t4_memory" and tables.memory(evidence) is None):
-        return
-    else:
+    elif draw is not None and _can_draw(evidence, name, runs):
         figures.save(draw(evidence), evidence.results, name)
+    else:
+        return
     manifest["figures"][name] = _made_from(evidence, path)
+
+
+def _can_draw(evidence: Evidence, name: str, runs: tuple[str, ...]) -> bool:
+    if name in OF_PICTURES and not figures.example_names(evidence):
+        return False
+    return evidence.has(*runs) and not (name == "s2am_t4_memory" and tables.memory(evidence) is None)
 
 
 def finish(evidence: Evidence, manifest: dict) -> list[Path]:

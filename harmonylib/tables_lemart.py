@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from harmonylib import experiments, metrics, models, paper_values
+from harmonylib import experiments, metrics, models, paper_values, statistics
 from harmonylib.evidence import Evidence
 from harmonylib.tables import interval, title
 
@@ -14,7 +14,8 @@ PRINTED = {  # LEMaRT's Table 1, its columns
 }  # fmt: skip
 OURS = ("identity", "unet", "s2am", "swinih", "swinih_lemart")  # beside Table 1's columns
 NOT_COMPUTED = "not computed in this profile"
-REALHM = "not computed: needs RealHM under data/RealHM and Open Images under data/open-images (README, Data)"
+REALHM = "not computed: needs RealHM and Open Images (README, Data)"
+REALHM_ROWS = "realhm.csv"  # in the results folder: what `evaluate --data data/realhm` wrote, as the README says
 NOT_IN_SET = "not in this data set"
 NOT_PRINTED = "not printed"
 
@@ -48,10 +49,25 @@ def table2(evidence: Evidence) -> pd.DataFrame:
             "method": words,
             "MSE (printed)": _printed("table2", "mse", method),
             "PSNR (printed)": _printed("table2", "psnr", method),
-            "here": REALHM if method == "lemart" else "not computed: another group's network",
+            **{f"{UNITS[metric][0]} (here)": _on_realhm(evidence, method, metric) for metric in ("mse", "psnr")},
         }
         for method, words in names.items()
     )
+
+
+def _on_realhm(evidence: Evidence, method: str, metric: str) -> str:
+    """Ours on RealHM with its interval, of the rows of `swinih_realhm` in `REALHM_ROWS`, and doing nothing beside it."""
+    if method != "lemart":
+        return "not computed: another group's network"
+    path = evidence.results / REALHM_ROWS
+    if not path.is_file():
+        return REALHM
+    rows = pd.read_csv(path)
+    ours, idle = (rows[rows["method"].str.contains(name)] for name in ("swinih_realhm", "identity"))
+    if not len(ours) or not len(idle):
+        return f"{REALHM_ROWS} has no rows of {'swinih_realhm' if len(idle) else 'identity'}"
+    mean, digits = statistics.bootstrap_mean(ours[metric], ours["group"]), UNITS[metric][1]
+    return f"{interval(mean, digits)}; doing nothing {idle[metric].mean():.{digits}f} ({ours['protocol'].iloc[0]})"
 
 
 def table3(evidence: Evidence) -> pd.DataFrame:
@@ -150,7 +166,7 @@ def _here(evidence: Evidence, row) -> str:
     """Ours beside one printed number."""
     method, _, variant = row.method.partition("/")
     if row.subset == "RealHM":
-        return REALHM if method == "lemart" else "not computed: another group's network"
+        return _on_realhm(evidence, method, row.metric)
     name = {"composite": "identity", "lemart": "swinih_lemart", "all": "swinih_lemart"}.get(method, method)
     name = name.replace("+", "_") + VARIANTS.get(variant, "")
     if "delta" in row.metric or "scs-co" in row.metric or "published" in row.metric or "to_pass" in row.metric:

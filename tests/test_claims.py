@@ -282,6 +282,18 @@ def test_the_report_of_what_is_at_hand(changed, one_figure):
     assert (results / "report.html").is_file()
 
 
+def test_the_report_of_records_without_pictures(changed, monkeypatch):
+    """As records of other people's photographs are published: no data, no pictures, yet every table and verdict."""
+    results = changed().results
+    for folder in results.glob("runs/*/*/examples"):
+        shutil.rmtree(folder)
+    chosen = ("s2am_t4_methods", "s2am_t4_comparison", "s2am_t4_figure1")
+    monkeypatch.setattr(report, "FIGURES", {name: report.FIGURES[name] for name in chosen})
+    report.write_all(results)
+    manifest = json.loads((results / "manifest.json").read_text())
+    assert list(manifest["figures"]) == ["s2am_t4_methods"] and manifest["tables"].keys() == report.TABLES.keys()
+
+
 def test_no_records(tmp_path, refused):
     with refused("no run records"):
         report.write_all(tmp_path)

@@ -409,6 +409,28 @@ def test_ours_stands_beside_the_printed_value_of_the_same_run(study, made):
     assert float(log["val_fmse", "s2am/epoch2"].split()[0]) == pytest.approx(validation * 3 / 127.5**2, abs=1e-4)
 
 
+def test_table_2_takes_the_rows_that_evaluate_wrote(tmp_path):
+    def ours() -> list[str]:
+        return (
+            tables_lemart.table2(Evidence(tmp_path))
+            .set_index("method")
+            .loc["LEMaRT", ["MSE (here)", "PSNR (here)"]]
+            .tolist()
+        )
+
+    assert all("needs RealHM" in cell for cell in ours())
+    names = [f"r{number:04d}" for number in range(30)]
+    rows = pd.DataFrame({"name": names, "group": names, "protocol": "bcmi256", "mse": 200.0, "psnr": 27.5})
+    network = rows.assign(method="results/paper/runs/swinih_realhm/seed0")
+    network.to_csv(tmp_path / tables_lemart.REALHM_ROWS, index=False)
+    assert all("no rows of identity" in cell for cell in ours())
+    both = pd.concat([network, rows.assign(method="identity", mse=400.0, psnr=24.0)])
+    both.to_csv(tmp_path / tables_lemart.REALHM_ROWS, index=False)
+    mse, psnr = ours()
+    assert mse.startswith("200.0 [200.0, 200.0]; doing nothing 400.0") and psnr.startswith("27.50")
+    assert "bcmi256" in mse and "another" in tables_lemart.table2(Evidence(tmp_path))["MSE (here)"].iloc[0]
+
+
 def cells(table: str, made: pd.DataFrame) -> dict:
     """(metric, the paper's name of a method, subset) -> the printed cell of one of our tables."""
     if table == "table1":
