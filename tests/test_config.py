@@ -171,8 +171,20 @@ def test_t4_and_paper_leave_the_published_settings():
             assert PROFILES[name].apply(experiment) == experiment
 
 
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda p: p.name)
+def test_printed_steps_are_the_papers_whatever_the_profile(profile):
+    headline = {name: experiments.resolve(experiments.get(name), profile, "own") for name in experiments.HEADLINE}
+    for name, other in headline.items():
+        run = experiments.resolve(experiments.get(f"{name}_printed_steps"), profile, "own")
+        assert (run.steps, run.batch_size) == (25_697, 2)  # 0.6 x 42,828 pairs x 2 epochs / 2
+        assert run.learning_rate == pytest.approx(other.learning_rate * 2 / other.batch_size)
+        assert (run.loss, run.options, run.size) == (other.loss, other.options, other.size)
+    assert not {p.experiment.name for p in experiments.plan(profile)} & set(experiments.BY_NAME)
+
+
 def test_declared_names_are_unique(refused):
-    assert len(experiments.EXPERIMENTS) == len(experiments.STUDY) + len(experiments.LEMART)
+    declared = (*experiments.STUDY, *experiments.PRINTED_STEPS, *experiments.LEMART)
+    assert len(experiments.EXPERIMENTS) == len(declared)
     assert experiments.get("s2am") is experiments.S2AM
     with refused("'s2an'", "s2am"):
         experiments.get("s2an")
