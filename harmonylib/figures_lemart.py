@@ -22,16 +22,9 @@ from harmonylib.transforms import TRANSFORMS
 
 SCRATCH, LEMART, QUIET = "#5f7d6e", "#d07c1f", COLOURS["identity"]
 SHARES = (*experiments.LEMART_SHARES, 1.0)
-QUALITATIVE = (
-    "identity",
-    "histogram",
-    "unet",
-    "s2am",
-    *(n for n in models.TABLE_3 if n != "swinih"),
-    "swinih",
-    "swinih_lemart",
-)
-BLOCKS = ("swinih_local", *models.TABLE_3, *(n for n in models.TABLE_4 if n != "swinih_local"), "unet", "s2am")
+ORDERED = sorted(models.TABLE_3, key="swinih".__eq__)  # SwinIH beside itself with LEMaRT
+QUALITATIVE = ("identity", "histogram", "unet", "s2am", *ORDERED, "swinih_lemart")
+BLOCKS = tuple(dict.fromkeys(("swinih_local", *models.TABLE_3, *models.TABLE_4, "unet", "s2am")))
 LENGTHS = {0.0: "swinih", 0.25: "swinih_lemart_quarter", 0.5: "swinih_lemart_half", 1.0: "swinih_lemart"}
 PRETRAININGS = {"pretrain_swinih": LEMART, "pretrain_swinih_half": "#e3b27c", "pretrain_swinih_quarter": "#f0cfa8"}
 

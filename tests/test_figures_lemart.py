@@ -140,7 +140,7 @@ def test_figure7_shows_both_networks_and_the_measure(whole):
     change = figure.axes[1].images[0].get_array()
     assert change.shape == (12, 12, 3)  # three eighths of 32 px
     assert change[0, 0, 0] == 227  # all of the crop is foreground: 127.5 + 5 * 20, cut to levels
-    assert "no records of vit" in text.replace("\n", " ")
+    assert "no records of vit, resnet, hrnet, ht, swinih_ms, swin_t" in text.replace("\n", " ")
 
 
 def test_length_of_pretraining_and_the_trial_that_diverged(whole):
