@@ -73,6 +73,7 @@ def _parser() -> Parser:
     own.add_argument("--out", type=Path, metavar="FOLDER", help="where to make it (default: data/ and its name)")
     own = command.add_argument_group("coco-mini")
     own.add_argument("--limit", type=int, metavar="N", help="use N photographs only")
+    own.add_argument("--base", metavar="URL", help="mirror that COCO is fetched from, where it is not there yet")
     own.add_argument("--variants", type=int, help="pairs an object (default 2)")
     own.add_argument("--seed", type=int, help="of the recipes (default 0)")
     text = "pictures to be tested on elsewhere: no photograph that nearly duplicates one is used (repeatable)"
@@ -186,7 +187,7 @@ def _made(options) -> Path:
                 f"{shown(out)}: was made otherwise (build.json); name another folder with --out, or remove it"
             )
     elif options.data == "coco-mini":
-        source = options.source or fetch("coco-val2017", limit=options.limit)
+        source = options.source or fetch("coco-val2017", limit=options.limit, base=options.base)
         coco_mini.build(source, out, settings, **more)
     elif options.source:
         realhm.convert(options.source, out)

@@ -26,10 +26,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from test_coco_mini import write_coco
 
+from harmonylib.cli import main
 from harmonylib.data import download, fetch
 from harmonylib.data.coco import read_objects
+from harmonylib.data.layout import read_entries
 from harmonylib.data.locate import photographs
+from harmonylib.data.verify import verify
 
 IMAGES = 12
 SIZE = (64, 48)
@@ -713,3 +717,21 @@ def test_a_killed_process_leaves_nothing_that_is_taken_for_whole(server, get, tm
     assert len(pictures(get())) == IMAGES
     assert re.fullmatch(r"bytes=[1-9]\d*-", asked_for(server, THIRD)[0])
     assert ARCHIVE not in dict(server.asked) and unfinished(tmp_path / "set") == []
+
+
+def test_one_command_from_a_network_to_a_training_set(server, coco, monkeypatch, tmp_path, capsys):
+    """What a user with nothing types; a picture is broken off on the way, and the second time nothing is asked for."""
+    monkeypatch.setenv("HARMONY_DATA", str(tmp_path / "data"))
+    write_coco(tmp_path / "published", count=IMAGES)
+    images = sorted((tmp_path / "published/images").iterdir())
+    server.files = {f"/val2017/{path.name}": path.read_bytes() for path in images}
+    instances = (tmp_path / "published/annotations/instances_made_up.json").read_bytes()
+    coco(zipped(**{MEMBER: instances}))
+    server.faults[f"/val2017/{images[4].name}"].append(drop(0.5))
+    command = ["data", "prepare", "coco-mini", "--base", server.base, "--size", "32"]
+    assert main(command) == 0
+    entries = [e for split in ("train", "val", "test") for e in read_entries(tmp_path / "data/coco-mini", "all", split)]
+    assert len({entry.photo for entry in entries}) > 6 and verify(tmp_path / "data/coco-mini")[1] == []
+    assert f"{len(entries)} composites at 32 px" in capsys.readouterr().out
+    count = len(server.asked)
+    assert main(command) == 0 and len(server.asked) == count

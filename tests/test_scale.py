@@ -20,6 +20,8 @@ def test_the_tree_is_a_sound_set(tmp_path):
 
 
 def test_the_exponent():
-    rows = [{"step": "verify", "composites": n, "count": n, "seconds": 1e-3 * n**1.5, "mib": 7.4} for n in (25, 50, 100)]
+    rows = [
+        {"step": "verify", "composites": n, "count": n, "seconds": 1e-3 * n**1.5, "mib": 7.4} for n in (25, 50, 100)
+    ]
     table = scale.summarise(pd.DataFrame(rows)).iloc[0]
     assert table["exponent"] == pytest.approx(1.5, abs=0.1) and table["MiB at 100"] == 7
