@@ -41,6 +41,7 @@ STUDY = (
 )
 HEADLINE = ("unet", "s2am")
 # Two epochs of a small set are few steps. These take the paper's: 60 % of HCOCO's 42,828 pairs, twice, two at a time.
+SMALL_RATE = 2.5e-3  # at that batch, for the small networks of the profiles that do not keep the published rate
 PRINTED_STEPS = tuple(replace(base, name=f"{base.name}_printed_steps", steps=25_697) for base in (UNET, S2AM))
 
 # LEMaRT, sections 4.2 to 4.4. The batch of fine-tuning is not printed: taken to be that of pre-training.
@@ -129,8 +130,8 @@ def resolve(experiment: Experiment, profile: Profile, data: str) -> Experiment:
     resized = profile.apply(experiment)
     if experiment.name == "s2am_batch2":  # the batch is its subject, so no profile changes it
         resized = replace(resized, batch_size=experiment.batch_size)
-    if experiment in PRINTED_STEPS:  # steps and batch are their subject; the learning rate goes with the batch
-        rate = resized.learning_rate * experiment.batch_size / resized.batch_size
+    if experiment in PRINTED_STEPS:  # steps and batch are their subject, so no profile changes them
+        rate = experiment.learning_rate if resized.learning_rate == experiment.learning_rate else SMALL_RATE
         resized = replace(resized, batch_size=experiment.batch_size, steps=experiment.steps, learning_rate=rate)
     if experiment.name == TRIAL:
         resized = replace(resized, learning_rate=experiment.learning_rate)
