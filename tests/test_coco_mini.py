@@ -136,13 +136,22 @@ def test_same_seed_same_bytes_whatever_the_workers(coco, tmp_path):
     assert not set(pairs[0].items()) & set(pairs[1].items())
 
 
-def test_a_pair_does_not_depend_on_the_other_photographs(coco, tmp_path):
-    build(coco, tmp_path / "all")
-    build(coco, tmp_path / "some", limit=3)
-    assert (
-        hashes(tmp_path / "some" / "HCOCO/composite_images").items()
-        <= hashes(tmp_path / "all" / "HCOCO/composite_images").items()
-    )
+def test_a_limit_is_one_for_colours_too(coco, tmp_path, refused):
+    manifest = build(coco, tmp_path / "some", limit=3)
+    assert set(manifest["photograph"]) == {"c1", "c2", "c3"} and set(manifest["reference"]) <= {1, 2, 3}
+    for limit, words in ((0, "limit 0"), (-1, "limit -1"), (1, "two or more")):
+        with refused(words):
+            build(coco, tmp_path / "other", limit=limit)
+
+
+def test_a_photograph_under_two_names_is_on_one_side(coco, tmp_path):
+    blobs(coco)
+    for number in range(1, 9, 2):  # each odd one is the next even one, saved again
+        Image.open(coco / f"images/{number + 1:06d}.jpg").save(coco / f"images/{number:06d}.jpg", quality=60)
+    manifest = build(coco, tmp_path / "set", Settings(test_share=0.3))
+    sides = manifest.groupby("photograph")["split"].first()
+    pairs = [(sides.get(f"c{n}"), sides.get(f"c{n + 1}")) for n in range(1, 9, 2)]
+    assert all(a == b for a, b in pairs if a and b) and {"train", "test"} == set(sides)
 
 
 def test_masks_are_soft_at_the_edge_and_cover_what_the_polygon_covers():
@@ -166,7 +175,7 @@ def test_too_small_objects_are_left_out(coco, tmp_path, monkeypatch, refused, ar
     if used:
         assert len(build(coco, tmp_path / "set"))
     else:
-        with refused("no pair passed"):
+        with refused("0 photographs"):
             build(coco, tmp_path / "set")
 
 
@@ -277,11 +286,15 @@ def test_command(coco, tmp_path, capsys):
     assert "made otherwise" in capsys.readouterr().err
 
 
-def test_nothing_near_a_test_photograph_is_used(coco, tmp_path, capsys):
-    """`photograph` makes pictures that are alike at 16 px, so these are given blobs that tell them apart."""
+def blobs(coco) -> None:
+    """`photograph` makes pictures that are alike at 16 px: these are not."""
     for number in range(1, 9):
-        blobs = np.random.default_rng(number).integers(60, 200, (5, 5, 3), np.uint8)
-        Image.fromarray(blobs).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC).save(coco / f"images/{number:06d}.jpg")
+        cells = np.random.default_rng(number).integers(60, 200, (5, 5, 3), np.uint8)
+        Image.fromarray(cells).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC).save(coco / f"images/{number:06d}.jpg")
+
+
+def test_nothing_near_a_test_photograph_is_used(coco, tmp_path, capsys):
+    blobs(coco)
     tests, more = tmp_path / "tests", tmp_path / "more"
     for folder, numbers in ((tests, (3, 5)), (more / "a", range(1, 9)), (more / "b", (5,))):
         folder.mkdir(parents=True)
@@ -293,14 +306,16 @@ def test_nothing_near_a_test_photograph_is_used(coco, tmp_path, capsys):
                "--apart", str(tests), "--unlabelled", str(more)]  # fmt: skip
     assert main(command) == 0
     manifest = pd.read_csv(out / "manifest.csv")
-    assert not {"c3", "c5"} & set(manifest["photograph"])
+    assert not {"c3", "c5"} & set(manifest["photograph"]) and not {3, 5} & set(manifest["reference"])
     assert "near-duplicate of a test,2" in (out / "rejected.csv").read_text()
-    tested = {f"a-{photo[1:]}.jpg" for photo in manifest["photograph"][manifest["split"] == "test"]}
-    linked = {path.name for path in (out / "unlabelled").iterdir()}
-    assert linked == {f"a-{n}.jpg" for n in range(1, 9)} - {"a-3.jpg", "a-5.jpg"} - tested
+    tested = {f"{photo[1:]}.jpg" for photo in manifest["photograph"][manifest["split"] == "test"]}
+    linked = {path.name.split("-", 1)[1] for path in (out / "unlabelled").iterdir()}
+    assert linked == {f"{n}.jpg" for n in range(1, 9)} - {"3.jpg", "5.jpg"} - tested
     assert verify(out)[1] == []
     assert main(command) == 0 and main(command[:-2]) == 2  # the same again; other photographs for LEMaRT
     assert "made otherwise" in capsys.readouterr().err
+    (tests / "3.jpg").unlink()
+    assert main(command) == 2  # other pictures in the folder of the same name
 
 
 def test_a_folder_without_pictures(coco, tmp_path, refused):

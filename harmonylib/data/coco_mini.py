@@ -5,15 +5,15 @@ compositing): a photograph is the target; one of its objects takes the colours o
 another photograph, by one of four transfers; what looks broken is dropped. People did the last step there; here
 `why_broken` does it, and its reasons are counted.
 
-Every pair follows from its seed, photograph, object and variant alone: neither the order of the work nor the number of
-workers changes a byte. `manifest.csv` keeps the recipe of each.
+Every pair follows from its seed, photograph, object and variant, and from which photographs there are to take colours
+from: neither the order of the work nor the number of workers changes a byte. `manifest.csv` keeps the recipe of each.
 """
 
 import hashlib
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,9 +24,11 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from harmonylib.colour_transfer import TRANSFERS
+from harmonylib.data import near_duplicates
+from harmonylib.data.broken import CHANGE, colourfulness, why_broken
 from harmonylib.data.coco import Object, annotation_file, read_objects
-from harmonylib.data.layout import FOLDERS, Entry, hold_out, open_rgb, pictures_below, write_lists
-from harmonylib.data.near_duplicates import fingerprints, near_duplicates
+from harmonylib.data.layout import FOLDERS, Entry, hold_out, open_rgb, write_lists
+from harmonylib.data.near_duplicates import Thumbnails, thumbnails, twins
 from harmonylib.errors import HarmonyError
 from harmonylib.paths import building, shown
 
@@ -35,7 +37,6 @@ AREA = (0.01, 0.60)  # of its photograph that an object covers; HCOCO's smallest
 STRENGTH = (0.6, 1.0)  # of a transfer that is applied; iHarmony4 applies all of it
 ATTEMPTS = 4  # transfers, each with a reference of its own, until one passes
 REFERENCE_PIXELS = 16384  # of a reference that its colours are taken from
-CHANGE = (5, 50)  # levels, root mean square, by which an object changes
 PREVIEW_PIXELS = 2048  # of an object, on which a transfer is tried first
 JPEG = {"quality": 95, "subsampling": 0}
 
@@ -73,35 +74,39 @@ def build(
     transfers were dropped, and how often) and `build.json` (the settings).
 
     Args:
-        limit: use this many photographs only.
-        apart: folders of pictures to be tested on elsewhere: photographs that nearly duplicate one are not used.
+        limit: use this many photographs only, the first by id.
+        apart: folders of pictures to be tested on elsewhere: photographs that nearly duplicate one are not used, as
+            targets or for their colours.
         unlabelled: a folder of photographs for LEMaRT, linked into the set's `unlabelled/`, but for near-duplicates of
             the set's own test photographs and of `apart`.
         workers: threads; None: one a core.
 
     Raises:
-        HarmonyError: what `read_objects` refuses, `out` is there already, or no pair came out.
+        HarmonyError: what `read_objects` refuses, `out` is there already, a folder without pictures, a picture in
+            `apart` that cannot be read, all objects in one photograph, or no pair came out.
     """
     settings = settings or Settings()
     if out.exists():
         raise HarmonyError(f"{shown(out)}: is there already; take it away, or name another folder")
-    references = [o for o in read_objects(coco) if AREA[0] <= o.area <= AREA[1]]
+    made_of = _made_of(coco, settings, limit, apart, unlabelled)
     by_photograph = defaultdict(list)
-    for thing in references:
-        by_photograph[thing.photograph].append(thing)
-    kept_out = fingerprints([p for root in apart for p in _pictures(root)])
-    chosen = list(by_photograph)[:limit]
-    twins = near_duplicates(fingerprints(by_photograph[p][0].file for p in chosen), kept_out)
-    left_out = {chosen[row] for row, *_ in twins}
-    chosen = [p for p in chosen if p not in left_out]
-    with building(out) as folder, ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    for thing in read_objects(coco):
+        if AREA[0] <= thing.area <= AREA[1]:
+            by_photograph[thing.photograph].append(thing)
+    chosen = dict(list(by_photograph.items())[:limit])
+    tests = near_duplicates.of_tests(apart)
+    left_out = _twins_of(tests, {p: things[0].file for p, things in chosen.items()})
+    chosen = {p: things for p, things in chosen.items() if p not in left_out}
+    if len(chosen) < 2:
+        raise HarmonyError(f"{coco}: {len(chosen)} photographs with outlines to use; transfers need two or more")
+    reasons = Counter({"near-duplicate of a test": len(left_out)})
+    with building(out) as folder:
         for name in FOLDERS:
             (folder / SUBSET / name).mkdir(parents=True)
-        pool_of = _by_category(references)
-        jobs = [pool.submit(_photograph, folder, by_photograph[p], pool_of, settings) for p in chosen]
-        results = [job.result() for job in tqdm(jobs, desc=out.name, unit="photograph")]
-        rows = [row for made, _ in results for row in made]
-        reasons = sum((found for _, found in results), Counter({"near-duplicate of a test": len(left_out)}))
+        rows = []
+        for made, found in _photographs(folder, chosen, settings, workers, out.name):
+            rows += made
+            reasons += found
         if not rows:
             raise HarmonyError(f"{coco}: no pair passed ({_told(reasons)}); are these photographs with outlines?")
         manifest = _with_splits(folder, pd.DataFrame(rows), settings)
@@ -109,12 +114,10 @@ def build(
         rejected = pd.DataFrame(sorted(reasons.items()), columns=["reason", "count"])
         rejected.to_csv(folder / "rejected.csv", index=False)
         if unlabelled:
-            tests = manifest["name"][manifest["split"] == "test"]
-            tested = fingerprints(sorted({Entry(folder, SUBSET, name).real for name in tests}))
-            _link(_pictures(unlabelled), folder / "unlabelled", np.concatenate([kept_out, tested]), say)
-        (folder / "build.json").write_text(
-            json.dumps(_made_of(coco, settings, limit, apart, unlabelled), indent=1) + "\n"
-        )
+            names = manifest["name"][manifest["split"] == "test"]
+            own = thumbnails(sorted({Entry(folder, SUBSET, name).real for name in names}))
+            _link(near_duplicates.pictures(unlabelled), folder / "unlabelled", tests + own, say)
+        (folder / "build.json").write_text(json.dumps(made_of, indent=1) + "\n")
     say(f"{len(manifest)} pairs of {manifest['photograph'].nunique()} photographs in {shown(out)}; {_told(reasons)}")
     return manifest
 
@@ -130,9 +133,37 @@ def is_made_of(out: Path, settings: Settings, coco: Path | None, limit=None, apa
 
 
 def _made_of(coco: str | Path | None, settings: Settings, limit: int | None, apart, unlabelled) -> dict:
+    """What a set is made of, folders by their content; found out, and refused, before anything is made."""
+    if limit is not None and limit < 1:
+        raise HarmonyError(f"limit {limit}: give the number of photographs to use, at least 1")
     origin = {} if coco is None else {"annotations": hashlib.sha256(annotation_file(coco).read_bytes()).hexdigest()}
-    folders = {"apart": sorted(Path(p).name for p in apart), "unlabelled": unlabelled and Path(unlabelled).name}
+    linked = unlabelled and "\n".join(f"{p.name} {p.stat().st_size}" for p in near_duplicates.pictures(unlabelled))
+    folders = {
+        "apart": near_duplicates.of_tests(apart).digest if apart else None,
+        "unlabelled": linked and hashlib.sha256(linked.encode()).hexdigest(),
+    }
     return asdict(settings) | {"limit": limit} | folders | origin
+
+
+def _twins_of(tests: Thumbnails, files: dict) -> set:
+    """The keys of the files that nearly duplicate a test."""
+    if not len(tests):
+        return set()
+    keys = list(files)
+    return {keys[row] for row in twins(thumbnails(files.values()), tests)}
+
+
+def _photographs(folder: Path, chosen: dict, settings: Settings, workers: int | None, name: str) -> Iterator:
+    """What `_photograph` returns for each, in order; when one fails or the user interrupts, the rest is not begun."""
+    pool_of = _by_category([thing for things in chosen.values() for thing in things])
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        jobs = [pool.submit(_photograph, folder, things, pool_of, settings) for things in chosen.values()]
+        try:
+            for job in tqdm(jobs, desc=name, unit="photograph"):
+                yield job.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def recolour(patch: np.ndarray, mask: np.ndarray, reference: np.ndarray, method: str, strength: float, generator):
@@ -148,73 +179,11 @@ def recolour(patch: np.ndarray, mask: np.ndarray, reference: np.ndarray, method:
     return result
 
 
-def why_broken(before: np.ndarray, after: np.ndarray, inside: np.ndarray) -> str | None:
-    """The first reason for which a person would drop a composite, or None.
-
-    - hardly changed or overdone: by less or more than `CHANGE`, whose upper end leaves a set with about
-      the errors of HCOCO (there doing nothing has an fMSE of 997);
-    - clipped: black or white spread by more than 3 % of the object;
-    - posterised: fine detail is more than 2.5 times as strong, so that noise and steps of colour show, or the levels
-      between its darkest and its brightest are less than half as densely used as before;
-    - flattened: less than a third of the fine detail is left;
-    - discoloured: of a coloured object less than a quarter of its colour is left.
-
-    Args:
-        before, after: the object's surroundings in the target and in the composite, (h, w, 3) uint8.
-        inside: the object, (h, w) bool.
-    """
-    was, now = before[inside].astype(np.float32), after[inside].astype(np.float32)
-    change = float(np.square(now - was).mean()) ** 0.5
-    if not CHANGE[0] <= change <= CHANGE[1]:
-        return "hardly changed" if change < CHANGE[0] else "overdone"
-    if _clipped(now) - _clipped(was) > 0.03:
-        return "clipped"
-    detail = _detail(before, inside), _detail(after, inside)
-    if detail[1] > 2.5 * detail[0] + 1 or _density(now) < 0.45 * _density(was):
-        return "posterised"
-    if detail[1] < detail[0] / 3:
-        return "flattened"
-    colour = _colour(was), _colour(now)
-    if colour[0] > 12 and colour[1] < colour[0] / 4:
-        return "discoloured"
-    return None
-
-
 def _surely_broken(pixels: np.ndarray, reference: np.ndarray, method: str, strength: float) -> str | None:
     """Whether a transfer changes so much that its trial on a few pixels (N, 3) tells: half of all transfers do."""
     moved = TRANSFERS[method](pixels, reference, np.random.default_rng(0)).clip(0, 255)
     change = strength * float(np.square(moved - pixels).mean()) ** 0.5
     return "overdone" if change > 1.1 * CHANGE[1] else None
-
-
-def _clipped(pixels: np.ndarray) -> float:
-    """Share of the pixels with a channel at its end."""
-    return float(((pixels <= 0) | (pixels >= 255)).any(1).mean())
-
-
-def _colour(pixels: np.ndarray) -> float:
-    """Mean distance, in levels, between the highest and the lowest channel of pixels (..., 3)."""
-    red, green, blue = (pixels[..., c].astype(np.float32) for c in range(3))
-    return float((np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)).mean())
-
-
-def _density(pixels: np.ndarray) -> float:
-    """Share of the levels between the 2nd and the 98th percentile that occur at all, mean over channels."""
-    shares = []
-    for channel in pixels.T.astype(np.uint8):
-        counts = np.bincount(channel, minlength=256)
-        low, high = np.searchsorted(counts.cumsum(), (0.02 * len(channel), 0.98 * len(channel)))
-        shares.append(np.count_nonzero(counts[low : high + 1]) / (high + 1 - low))
-    return float(np.mean(shares))
-
-
-def _detail(picture: np.ndarray, inside: np.ndarray) -> float:
-    """Mean absolute difference, in levels, between neighbouring pixels that both lie inside."""
-    grey = picture.astype(np.float32) @ np.full(3, 1 / 3, np.float32)
-    steps = [np.abs(np.diff(grey, axis=a)) for a in (0, 1)]
-    both = [inside[1:] & inside[:-1], inside[:, 1:] & inside[:, :-1]]
-    values = np.concatenate([step[pair] for step, pair in zip(steps, both, strict=True)])
-    return float(values.mean()) if len(values) else 0.0
 
 
 def _photograph(folder: Path, things: list[Object], pool: dict[str, list[Object]], settings: Settings):
@@ -280,11 +249,14 @@ def _pair(patch, mask, thing: Object, pool, seed: int, number: int, reasons: Cou
 def _reference(thing: Object, pool: dict[str, list[Object]], generator: np.random.Generator) -> Object:
     """An object of the same category in another photograph; of any category where there is none."""
     for candidates in (pool[thing.category], pool[""]):
-        for _ in range(8):  # a category may be all in this photograph
+        for _ in range(8):  # most categories are in many photographs, so that a draw or two will do
             candidate = candidates[generator.integers(len(candidates))]
             if candidate.photograph != thing.photograph:
                 return candidate
-    raise HarmonyError("every outlined object is in one photograph; transfers need two")
+        others = [c for c in candidates if c.photograph != thing.photograph]
+        if others:
+            return others[generator.integers(len(others))]
+    raise AssertionError("`build` refuses a set of one photograph")
 
 
 def read_photograph(thing: Object) -> np.ndarray:
@@ -295,7 +267,7 @@ def read_photograph(thing: Object) -> np.ndarray:
         raise HarmonyError("unreadable photograph") from None
     if pixels.shape[1::-1] != thing.size:
         raise HarmonyError("photograph of another size than its annotation says")
-    if _colour(pixels[::4, ::4]) < 3:
+    if colourfulness(pixels[::4, ::4]) < 3:
         raise HarmonyError("grey photograph")
     return pixels
 
@@ -325,31 +297,31 @@ def _save_target(source: Path, pixels: np.ndarray, target: Path) -> None:
         Image.fromarray(pixels).save(target, **JPEG)
 
 
-def _pictures(folder: Path) -> list[Path]:
-    """Every picture of a folder; of a set in a known layout not its masks."""
-    found = [p for p in pictures_below(Path(folder).expanduser()) if p.parent.name not in ("mask", "masks")]
-    if not found:
-        raise HarmonyError(f"{folder}: no pictures in it; give a folder of photographs")
-    return found
-
-
-def _link(files: list[Path], folder: Path, kept_out: np.ndarray, say) -> None:
-    """Link photographs into `folder`, but for near-duplicates of the fingerprints `kept_out`."""
+def _link(files: list[Path], folder: Path, tests: Thumbnails, say) -> None:
+    """Link photographs into `folder`, but for near-duplicates of `tests`."""
     folder.mkdir()
-    twins = {row for row, *_ in near_duplicates(fingerprints(files), kept_out)}
-    top = Path(os.path.commonpath([path.parent for path in files]))
+    left_out = twins(thumbnails(files), tests)
     for row, path in enumerate(files):
-        if row not in twins:
-            (folder / "-".join(path.relative_to(top).parts)).symlink_to(path.resolve())
-    say(f"{len(files) - len(twins)} photographs linked for LEMaRT; near-duplicates of a test left out: {len(twins)}")
+        if row not in left_out:
+            (folder / f"{row:06d}-{path.name}").symlink_to(path.resolve())
+    count = len(files) - len(left_out)
+    say(f"{count} photographs linked for LEMaRT; near-duplicates of a test left out: {len(left_out)}")
 
 
 def _with_splits(folder: Path, manifest: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    """Write the lists, divided by photograph; the manifest with the side of each pair."""
+    """Write the lists, divided by photograph; the manifest with the side of each pair.
+
+    A photograph that nearly duplicates one of the test list goes there as well.
+    """
     entries = [Entry(folder, SUBSET, name) for name in manifest["name"]]
     train, test = hold_out(entries, settings.test_share, salt="coco-mini")
-    write_lists(folder, {"train": train, "test": test})
-    held = {entry.name for entry in test}
+    tested = thumbnails({e.photo: e.real for e in test}.values())
+    moved = _twins_of(tested, {e.photo: e.real for e in train})
+    held = {e.name for e in test} | {e.name for e in train if e.photo in moved}
+    write_lists(
+        folder,
+        {"train": [e for e in entries if e.name not in held], "test": [e for e in entries if e.name in held]},
+    )
     manifest.insert(1, "split", ["test" if name in held else "train" for name in manifest["name"]])
     return manifest
 
