@@ -323,11 +323,13 @@ def _check_records(options) -> int:
     from harmonylib import community
 
     made, faults = community.check(options.folder)
-    if made:
-        print(community.summary(made).to_string(index=False, float_format="%.4g", na_rep="-"))
     for fault in faults:
         print(f"{fault.kind}: {fault.file}: {fault.detail}")
-    print(f"{len(made)} records; {len(faults) or 'no'} fault{'' if len(faults) == 1 else 's'}")
+    if made:
+        print(community.summary(made).to_string(index=False, float_format="%.4g", na_rep="-"))
+        if not community.is_official(made):
+            print(f"published values were not asked for: the data is {made[0].env.get('data')}, not iharmony4")
+    print(f"{len(made)} sound records; {len(faults) or 'no'} fault{'' if len(faults) == 1 else 's'}")
     return 1 if faults else 0
 
 

@@ -6,7 +6,6 @@ at home (pictures, weights, paths of a machine) came along. What cannot: that th
 and the hashes say how to measure them again.
 """
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -24,27 +23,30 @@ from harmonylib.records import Record
 NEEDED = ("config.json", "env.json", "metrics.json", "per_image.csv")
 ALLOWED = (*NEEDED, "log.csv")
 METRICS = ("mse", "psnr", "fmse", "fpsnr")
+COLUMNS = ("split", "name", "subset", "group", "protocol", "foreground_ratio", *METRICS)
 AGREES = 1e-4  # relative: the rows are written with six digits
 HOME = re.compile(r"/(home|Users|root|mnt|content/drive)/|[A-Z]:\\+Users")  # paths that name a person or a machine
 
 
 def check(folder: str | Path) -> tuple[list[Record], list[Fault]]:
-    """The records of ``<folder>/runs/<experiment>/seed<k>/``, and what is wrong with them, by file.
+    """The sound records of ``<folder>/runs/<experiment>/seed<k>/``, and what is wrong with the others, by file.
 
     Raises HarmonyError where there are none.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise HarmonyError(f"{folder}: no such folder; give the one that holds runs/")
-    places = sorted(path for path in (folder / "runs").glob("*/seed*") if path.is_dir())
+    places = sorted(path for path in (folder / "runs").glob("*/*") if path.is_dir())
     if not places:
         raise HarmonyError(f"{folder}: no runs/<experiment>/seed<k>/ in it; give the folder that holds runs/")
-    faults = list(_files(folder))
-    made = []
+    faults, made = list(_files(folder)), []
     for place in places:
-        found = list(_record(folder, Record(place)))
+        if re.fullmatch(r"seed\d+", place.name):
+            found = list(_record(folder, Record(place)))
+        else:
+            found = [Fault(place.relative_to(folder).as_posix(), "left over", "runs lie in seed0, seed1, ...")]
         faults += found
-        if not any(fault.kind in ("missing", "unreadable") for fault in found):
+        if not found:
             made.append(Record(place))
     return made, faults + list(_together(folder, made))
 
@@ -52,26 +54,31 @@ def check(folder: str | Path) -> tuple[list[Record], list[Fault]]:
 def summary(made: list[Record]) -> pd.DataFrame:
     """One row an experiment and protocol: seeds, pictures, fMSE, doing nothing's, and the share with its interval.
 
-    A run is compared with doing nothing on the same pictures.
+    A run is compared with doing nothing on the same pictures; "-" where there is none, or one photograph alone.
     """
     runs: dict[str, list[Record]] = {}
     for record in made:
-        runs.setdefault(record.experiment, []).append(record)
-    idle = [record for record in made if record.experiment.startswith("identity")]
-    table = []
+        if "diverged" not in record.metrics:
+            runs.setdefault(record.experiment, []).append(record)
+    idle, table = _idle(made), []
     for name, seeds in runs.items():
-        first = seeds[0].per_image
-        for protocol in first.loc[first["split"] == "test", "protocol"].unique():
+        for protocol in _protocols(seeds[0].per_image):
             rows = pd.concat(_tests(r.per_image, protocol) for r in seeds)
             nothing = next((n for n in (_tests(i.per_image, protocol) for i in idle) if _same(n, rows)), None)
             row = {"run": name, "seeds": len(seeds), "protocol": protocol, "n": rows["name"].nunique()}
-            row |= {"fmse": rows["fmse"].mean()}
+            row |= {"fmse": rows["fmse"].mean(), "doing nothing": float("nan"), "share": "-"}
             if nothing is not None:
-                other = rows[["subset", "name"]].merge(nothing, on=["subset", "name"])["fmse"]
-                share = statistics.paired_bootstrap(rows["fmse"], other, rows["group"], statistic="ratio")
-                row |= {"doing nothing": nothing["fmse"].mean(), "share": str(share)}
+                row |= {"doing nothing": nothing["fmse"].mean(), "share": _share(rows, nothing)}
             table.append(row)
     return pd.DataFrame(table)
+
+
+def _share(rows: pd.DataFrame, nothing: pd.DataFrame) -> str:
+    other = rows[["subset", "name"]].merge(nothing, on=["subset", "name"])["fmse"]
+    try:
+        return str(statistics.paired_bootstrap(rows["fmse"], other, rows["group"], statistic="ratio"))
+    except HarmonyError:
+        return "-"
 
 
 def _files(folder: Path) -> Iterator[Fault]:
@@ -88,21 +95,29 @@ def _files(folder: Path) -> Iterator[Fault]:
 def _record(folder: Path, record: Record) -> Iterator[Fault]:
     """What is wrong with one record by itself."""
     name = record.folder.relative_to(folder).as_posix()
-    for file in NEEDED:
-        if not (record.folder / file).is_file():
-            yield Fault(f"{name}/{file}", "missing", "a record has " + ", ".join(NEEDED))
-            return
     try:
-        config, values, env, rows = record.config, record.metrics, record.env, record.per_image
-        tests = {p: _tests(rows, p) for p in rows.loc[rows["split"] == "test", "protocol"].unique()}
-        means = {
-            p: {m: float(t[m].replace([np.inf, -np.inf], np.nan).mean()) for m in METRICS} for p, t in tests.items()
-        }
-        claimed = {p: {m: values["test"][p][m] for m in METRICS} for p in values["test"]}
-        seed = config.get("seed", 0)
+        diverged = "diverged" in record.metrics
+        needed = [file for file in NEEDED if not (diverged and file == "per_image.csv")]
+        missing = [file for file in needed if not (record.folder / file).is_file()]
+        if missing:
+            yield Fault(f"{name}/{missing[0]}", "missing", "a record has " + ", ".join(needed))
+            return
+        yield from _settings(name, record)
+        if not diverged:
+            yield from _rows(name, record)
+        env = dict(record.env)
+    except FileNotFoundError as error:
+        yield Fault(f"{name}/{Path(error.filename).name}", "missing", "a record has " + ", ".join(NEEDED))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         yield Fault(name, "unreadable", f"not as records are written ({type(error).__name__}: {error})")
-        return
+    else:
+        if not re.fullmatch("[0-9a-f]{40}", str(env.get("git_sha"))) or env.get("git_dirty") is not False:
+            yield Fault(f"{name}/env.json", "commit", "made from no commit, or from changed files: commit, then run")
+
+
+def _settings(name: str, record: Record) -> Iterator[Fault]:
+    config = dict(record.config)
+    known = config["name"]
     if "steps" in config:
         try:
             experiment_from(config)
@@ -110,68 +125,95 @@ def _record(folder: Path, record: Record) -> Iterator[Fault]:
             yield Fault(f"{name}/config.json", "config", str(error))
         if not (record.folder / "log.csv").is_file():
             yield Fault(f"{name}/log.csv", "missing", "a trained run has its learning curve")
-    if config.get("name") != record.experiment or seed != record.seed:
-        yield Fault(
-            f"{name}/config.json", "config", f"says {config.get('name')}, seed {seed}: the folder says otherwise"
-        )
-    if claimed.keys() != means.keys():
-        yield Fault(f"{name}/metrics.json", "averages", f"protocols {_and(claimed)}, but rows of {_and(means)}")
-    for protocol in claimed.keys() & means.keys():
-        for metric, value in claimed[protocol].items():
-            if not math.isclose(value or math.nan, means[protocol][metric], rel_tol=AGREES):
-                detail = f"{metric} under {protocol}: {value}, but its rows average {means[protocol][metric]:.6g}"
-                yield Fault(f"{name}/metrics.json", "averages", detail)
+    own = [known] if "steps" in config else [known, f"{known}_leaky", f"{known}_all"]  # two more test lists
+    if record.experiment not in own or config.get("seed", 0) != record.seed:
+        yield Fault(f"{name}/config.json", "config", f"says {known}, seed {config.get('seed', 0)}: not its folder")
+
+
+def _rows(name: str, record: Record) -> Iterator[Fault]:
+    """Whether the rows are possible, and the averages theirs."""
+    rows = record.per_image
+    lacking = [column for column in COLUMNS if column not in rows]
+    if lacking:
+        yield Fault(f"{name}/per_image.csv", "rows", f"no column {_and(lacking)}")
+        return
+    tests = {protocol: _tests(rows, protocol) for protocol in _protocols(rows)}
+    claimed = record.metrics["test"]
+    if claimed.keys() != tests.keys():
+        yield Fault(f"{name}/metrics.json", "averages", f"protocols {_and(claimed)}, but rows of {_and(tests)}")
     for protocol, test in tests.items():
+        means = test[list(METRICS)].replace([np.inf, -np.inf], np.nan).mean()
+        for metric in METRICS if protocol in claimed else ():
+            value = claimed[protocol][metric]
+            if not np.isclose(np.nan if value is None else value, means[metric], rtol=AGREES, equal_nan=True):
+                detail = f"{metric} under {protocol}: {value}, but its rows average {means[metric]:.6g}"
+                yield Fault(f"{name}/metrics.json", "averages", detail)
         twice = [key for key, count in Counter(zip(test["subset"], test["name"], strict=True)).items() if count > 1]
         if twice:
             yield Fault(f"{name}/per_image.csv", "rows", f"{'/'.join(twice[0])} stands there twice under {protocol}")
-        if (test[["mse", "fmse"]] < 0).any(axis=None) or (test["fmse"] < test["mse"] * (1 - 1e-6)).any():
+        # the whole picture's error holds the foreground's, whatever became of the background
+        least = test["foreground_ratio"] * test["fmse"] * (1 - 1e-3)
+        if (test[["mse", "fmse"]] < 0).any(axis=None) or (test["mse"] < least - 1e-9).any():
             yield Fault(
-                f"{name}/per_image.csv", "rows", f"errors that cannot be under {protocol}: fMSE below MSE, or below 0"
+                f"{name}/per_image.csv", "rows", f"impossible under {protocol}: MSE below the foreground's part"
             )
-    if not re.fullmatch("[0-9a-f]{40}", str(env.get("git_sha"))) or env.get("git_dirty") is not False:
-        yield Fault(f"{name}/env.json", "commit", "made from no commit, or from changed files: commit first, then run")
 
 
 def _together(folder: Path, made: list[Record]) -> Iterator[Fault]:
     """What does not go together: other data, other source, other pictures; no do-nothing row; not the official one."""
-    for key in ("data_hash", "source_hash", "data", "profile"):
-        found = Counter(str(record.env.get(key)) for record in made)
-        if len(found) > 1:
-            yield Fault(
-                "runs", "not of one piece", f"{key} differs: {_and(found)}; contribute them in separate folders"
-            )
-    idle = {r.experiment: r for r in made if r.experiment.startswith("identity")}
+    for key in ("source_hash", "data", "profile"):
+        yield from _one_piece(key, made)
+    prepared: dict[tuple, list[Record]] = {}  # the hash of the data is of what was prepared, by subset and size
     for record in made:
-        rows = record.per_image
-        for protocol in rows.loc[rows["split"] == "test", "protocol"].unique():
-            if not any(_same(_tests(other.per_image, protocol), _tests(rows, protocol)) for other in idle.values()):
+        prepared.setdefault((record.config.get("subset"), record.config.get("size")), []).append(record)
+    for records_of_it in prepared.values():
+        yield from _one_piece("data_hash", records_of_it)
+    idle = _idle(made)
+    for record in made:
+        for protocol in () if "diverged" in record.metrics else _protocols(record.per_image):
+            rows = _tests(record.per_image, protocol)
+            if not any(_same(_tests(other.per_image, protocol), rows) for other in idle):
                 name = record.folder.relative_to(folder).as_posix()
-                detail = (
-                    f"no runs/identity/seed0 with the same pictures under {protocol}: run notebook 02 on the same data"
-                )
+                detail = f"no runs/identity/seed0 on the same pictures under {protocol}: run notebook 02 on this data"
                 yield Fault(name, "doing nothing", detail)
-    if any(record.env.get("data") == "iharmony4" for record in made):
-        yield from _as_published(idle)
+    if is_official(made):
+        for record in idle:
+            if record.config.get("split") != "composite":  # that split is our own
+                yield from _as_published(f"runs/{record.experiment}", record)
 
 
-def _as_published(idle: dict[str, Record]) -> Iterator[Fault]:
+def _one_piece(key: str, made: list[Record]) -> Iterator[Fault]:
+    found = {str(record.env.get(key)) for record in made}
+    if len(found) > 1:
+        yield Fault("runs", "not of one piece", f"{key} differs: {_and(found)}; make a folder of each")
+
+
+def is_official(made: list[Record]) -> bool:
+    """Whether the records say that they were made on iHarmony4, so that published values can be asked for."""
+    return any(str(record.env.get("data")).lower() == "iharmony4" for record in made)
+
+
+def _as_published(name: str, record: Record) -> Iterator[Fault]:
     """Whether doing nothing has the official number of rows, and scores as published, per subset."""
-    for name, record in idle.items():
-        if record.config.get("split") == "composite":  # a split of our own
+    rows, subset = _tests(record.per_image, "bcmi256"), record.config.get("subset", "all")
+    for wanted in official.COUNTS if subset == "all" else (subset,):
+        part, published = rows[rows["subset"] == wanted], official.COUNTS[wanted][1]
+        if len(part) != published:
+            yield Fault(name, "official count", f"{wanted}: {len(part)} pictures at 256 px, officially {published}")
             continue
-        rows = _tests(record.per_image, "bcmi256")
-        for subset, part in rows[rows["subset"].isin(official.COUNTS)].groupby("subset"):
-            published = official.COUNTS[subset][1]
-            if len(part) != published:
-                yield Fault(f"runs/{name}", "official count", f"{subset}: {len(part)} pictures, officially {published}")
-            for metric, value in official.NOTHING[subset].items():
-                measured = part[metric].mean()
-                if not abs(measured / value - 1) <= official.AGREES:
-                    detail = f"{subset} {metric} {measured:.2f}, published {value}: {official.REASON}"
-                    yield Fault(f"runs/{name}", "do-nothing row", detail)
-        if not len(rows):
-            yield Fault(f"runs/{name}", "do-nothing row", "no rows under bcmi256, which the published ones are on")
+        for metric, value in official.NOTHING[wanted].items():
+            measured = part[metric].mean()
+            if not abs(measured / value - 1) <= official.AGREES:
+                detail = f"{wanted} {metric} {measured:.2f}, published {value}: {official.REASON}"
+                yield Fault(name, "do-nothing row", detail)
+
+
+def _idle(made: list[Record]) -> list[Record]:
+    return [record for record in made if record.config.get("name") == "identity"]
+
+
+def _protocols(rows: pd.DataFrame) -> list[str]:
+    return list(rows.loc[rows["split"] == "test", "protocol"].unique())
 
 
 def _tests(rows: pd.DataFrame, protocol: str) -> pd.DataFrame:

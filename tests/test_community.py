@@ -9,6 +9,7 @@ import pytest
 
 from harmonylib import community, experiments, official, records
 from harmonylib.cli import main
+from harmonylib.paths import ROOT
 
 PICTURES = [(f"c{photo}_1_{variant}", f"c{photo}") for photo in range(25) for variant in (1, 2)]
 
@@ -59,7 +60,7 @@ def edit_rows(path, change) -> None:
 def test_a_sound_contribution_passes(contribution, capsys):
     assert main(["check-records", str(contribution)]) == 0
     told = capsys.readouterr().out
-    assert "3 records; no fault" in told
+    assert "3 sound records; no fault" in told and "published values were not asked for" in told
     table = community.summary(community.check(contribution)[0]).set_index("run")
     assert table.loc["s2am", "seeds"] == 2 and table.loc["s2am", "n"] == len(PICTURES)
     assert float(table.loc["s2am", "share"].split()[0]) == pytest.approx(0.51, abs=0.01)
@@ -73,7 +74,7 @@ SPOILS = {
     "private": lambda f: edit_json(f / "runs/s2am/seed0/config.json", start="/mnt/disk/pretrained.pt"),
     "config": lambda f: edit_json(f / "runs/s2am/seed0/config.json", stepz=3),
     "averages": lambda f: edit_rows(f / "runs/s2am/seed1/per_image.csv", lambda r: r.assign(fmse=r["fmse"] * 1.001)),
-    "rows": lambda f: edit_rows(f / "runs/s2am/seed1/per_image.csv", lambda r: pd.concat([r, r[:1]])),
+    "rows": lambda f: edit_rows(f / "runs/identity/seed0/per_image.csv", lambda r: pd.concat([r, r[:1]])),
     "commit": lambda f: edit_json(f / "runs/s2am/seed0/env.json", git_dirty=True),
     "not of one piece": lambda f: edit_json(f / "runs/s2am/seed0/env.json", data_hash="another"),
     "doing nothing": lambda f: edit_rows(f / "runs/identity/seed0/per_image.csv", lambda r: r[:-1]),
@@ -88,6 +89,36 @@ def test_what_is_wrong_is_found(contribution, kind, capsys):
     assert f"{kind}: runs" in capsys.readouterr().out
 
 
+def test_rows_that_cannot_be_or_lack_a_column(contribution):
+    path = contribution / "runs/s2am/seed0/per_image.csv"
+    edit_rows(path, lambda r: r.assign(mse=r["mse"] * 0.5))
+    assert "below the foreground's part" in " ".join(fault.detail for fault in community.check(contribution)[1])
+    edit_rows(path, lambda r: r.drop(columns="subset"))
+    assert "no column subset" in {fault.detail for fault in community.check(contribution)[1]}
+
+
+def test_other_folders_and_runs_that_diverged(contribution):
+    (contribution / "runs/s2am/seed0-old").mkdir()
+    assert [fault.kind for fault in community.check(contribution)[1]] == ["left over"]
+    (contribution / "runs/s2am/seed0-old").rmdir()
+    seed = contribution / "runs/s2am/seed1"
+    edit_json(seed / "metrics.json", diverged="at step 3")
+    (seed / "per_image.csv").unlink()
+    made, faults = community.check(contribution)
+    assert faults == [] and len(made) == 3
+    assert community.summary(made).set_index("run").loc["s2am", "seeds"] == 1
+
+
+def test_the_repository_s_own_records_pass(capsys):
+    """What `make reproduce` writes, but for figures' pictures, which records of photographs must not hold."""
+    made, faults = community.check(ROOT / "results" / "quick")
+    kinds = {fault.kind for fault in faults if not fault.file.endswith((".png", "memory_lab.csv"))}
+    assert len(made) > 60 and kinds <= {"left over"}
+    assert {record.experiment for record in made} >= {"identity", "identity_leaky", "unet", "swinih_lemart"}
+    kinds = {fault.kind for fault in faults if fault.file.startswith("runs/")}
+    assert kinds <= {"left over"}
+
+
 def test_seed_and_name_must_be_those_of_the_folder(contribution):
     (contribution / "runs/s2am/seed1").rename(contribution / "runs/s2am/seed2")
     faults = community.check(contribution)[1]
@@ -96,11 +127,13 @@ def test_seed_and_name_must_be_those_of_the_folder(contribution):
 
 def test_official_data_must_score_as_published(tmp_path, monkeypatch):
     for name, share in (("identity", 1.0), ("s2am", 0.5)):
-        write(tmp_path, name, 0, share, "iharmony4")
+        write(tmp_path, name, 0, share, "iHarmony4")
     kinds = {fault.kind for fault in community.check(tmp_path)[1]}
-    assert kinds == {"official count", "do-nothing row"}
-    measured = rows_of(1.0, 0)[["mse", "psnr", "fmse"]].mean()
+    assert kinds == {"official count"}
     monkeypatch.setitem(official.COUNTS, "HCOCO", (10, len(PICTURES)))
+    kinds = {fault.kind for fault in community.check(tmp_path)[1]}
+    assert kinds == {"do-nothing row"}
+    measured = rows_of(1.0, 0)[["mse", "psnr", "fmse"]].mean()
     monkeypatch.setitem(official.NOTHING, "HCOCO", (measured * 1.005).to_dict())
     assert community.check(tmp_path)[1] == []
 
