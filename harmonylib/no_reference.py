@@ -28,6 +28,7 @@ STATISTICS = {  # all of foreground against background, 0 where they agree
     "saturation": "difference of mean chroma",
     "lightness_distribution": "Wasserstein distance of L*",
 }
+UNKNOWN = statistics.Interval(float("nan"), float("nan"), float("nan"), 0)  # of fewer than two composites
 SHOWN = 224  # px a side of the pictures for the eye
 
 
@@ -62,7 +63,7 @@ def compare(
         pictures: a folder for one PNG a composite: composite, mask, and every method's result.
     """
     rows = []
-    for composite in composites:
+    for number, composite in enumerate(composites, 1):
         picture, mask = (Image.fromarray(array) for array in _as_bytes(*composite.read()))
         shown = {"composite": np.asarray(picture), "mask": np.asarray(mask.convert("RGB"))}
         for name, (method, size) in methods.items():
@@ -78,7 +79,7 @@ def compare(
             shown[name] = np.rint(after).astype(np.uint8)
         if pictures is not None:
             pictures.mkdir(parents=True, exist_ok=True)
-            _strip(shown).save(pictures / f"{composite.source}-{composite.path.stem}.png")
+            _strip(shown).save(pictures / f"{number:03d}-{composite.source}-{composite.path.stem}.png")
     return pd.DataFrame(rows)
 
 
@@ -91,7 +92,8 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
             complete = part.dropna(subset=[name, f"{name}_before"])
             after, before = complete[name], complete[f"{name}_before"]
             keys = complete["source"] + "/" + complete["name"]
-            interval = statistics.paired_bootstrap(after, before, keys)
+            known = keys.nunique() > 1
+            interval = statistics.paired_bootstrap(after, before, keys) if known else UNKNOWN
             word = {-1: "nearer", 1: "farther", 0: "cannot tell"}[interval.side]
             row = {
                 "method": method,

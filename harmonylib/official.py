@@ -26,22 +26,26 @@ NOTHING = {  # doing nothing on the test lists: MSE, PSNR, fMSE; of all no fMSE 
     "all": {"mse": 172.47, "psnr": 31.63},
 }
 AGREES = 0.01  # relative
-REASON = (
-    "a copy that was made smaller or saved again before differs by a few per cent, "
-    "other lists or another resampler by more; see data/README.md"
-)
+REASON = "data/README.md says what moves this row"
 
 
 def check_counts(sides: dict[str, list[Entry]]) -> list[Fault]:
     """A fault for every list with another number of triplets than the official one. `sides`: train (with val), test."""
     faults = []
     for number, split in enumerate(("train", "test")):
-        found = Counter(entry.subset for entry in sides[split])
+        listed = sides[split] + (sides["val"] if split == "train" else [])
+        found = Counter(entry.subset for entry in listed)
         for subset in SUBSETS:
             if found[subset] != COUNTS[subset][number]:
                 detail = f"{found[subset]} triplets, {COUNTS[subset][number]} in the official list"
                 faults.append(Fault(f"{subset}/{subset}_{split}.txt", "official count", detail))
     return faults
+
+
+def is_in_the_official_lists(fault: Fault) -> bool:
+    """Whether the official lists themselves have this fault: four scenes of Hday2night are on both sides, in other
+    views. To be known, not to be mended: whoever moved them would test on other pictures than everybody else."""
+    return fault.kind == "views on both sides" and fault.file.startswith("Hday2night/")
 
 
 def check_nothing(test: list[Entry]) -> tuple[pd.DataFrame, list[Fault]]:

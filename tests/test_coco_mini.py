@@ -266,6 +266,17 @@ def test_bad_input(coco, tmp_path, refused):
         build(coco, tmp_path / "set")
 
 
+def test_ids_may_be_text_but_not_negative_or_doubled(coco, refused):
+    edit(coco, lambda content: [image.update(id=str(image["id"])) for image in content["images"]])
+    assert len(read_objects(coco)) == 8
+    edit(coco, lambda content: content["annotations"][1].update(id=101))
+    with refused("two objects"):
+        read_objects(coco)
+    edit(coco, lambda content: content["annotations"][1].update(id=-3))
+    with refused("negative"):
+        read_objects(coco)
+
+
 @pytest.mark.parametrize(
     "changes", [{"iscrowd": 1}, {"segmentation": {"counts": [1], "size": [72, 96]}}, {"segmentation": [[1.0, 2.0]]}]
 )

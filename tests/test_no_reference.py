@@ -73,6 +73,12 @@ def test_doing_nothing_changes_nothing_and_reinhard_comes_nearer(composites):
     assert set(table["n"]) == {24}
 
 
+def test_one_composite_alone_has_no_interval(composites):
+    rows = no_reference.compare(find_composites(composites)[:1], {"reinhard": (baseline("reinhard"), 48)})
+    table = no_reference.summarise(rows)
+    assert set(table["side"]) == {"cannot tell"} and table["low"].isna().all() and set(table["n"]) == {1}
+
+
 def test_command(composites, tmp_path, capsys):
     out, pictures = tmp_path / "rows.csv", tmp_path / "pictures"
     words = ["composites", str(composites), "--method", "identity", "histogram", "--size", "32"]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harmonylib.cli import main
 from harmonylib.data.composites import find_composites
 from harmonylib.data.layout import read_entries
 from harmonylib.data.realhm import convert
@@ -50,6 +51,14 @@ def test_realhm_becomes_a_test_list(realhm, tmp_path):
     assert "3 examples, not the 216" in told[0]
     manifest = (tmp_path / "set/manifest.csv").read_text().splitlines()
     assert manifest[1] == "r0001_1_1,vendor_testing_1/a/x1.jpg" and len(manifest) == 4
+
+
+def test_realhm_command_twice(realhm, tmp_path, capsys):
+    command = ["data", "prepare", "realhm", "--source", str(realhm), "--out", str(tmp_path / "set")]
+    assert main(command) == 0 and main(command) == 0
+    assert "is there already, and used as it is" in capsys.readouterr().out
+    assert main(["data", "prepare", "embedded", *command[3:]]) == 2
+    assert "--source" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("part", ["", "_fore", "_gt"])

@@ -206,6 +206,38 @@ def test_official_counts(tiny_set, monkeypatch):
     assert [f.file for f in official.check_counts(sides)] == ["Hday2night/Hday2night_test.txt"]
 
 
+def test_the_official_lists_own_flaw_is_told_and_passes(own_set, monkeypatch, capsys):
+    """Of the official Hday2night four scenes are on both sides; a copy cannot be asked to mend that."""
+    (own_set / "HCOCO").rename(own_set / "Hday2night")
+    for split in ("train", "test"):
+        (own_set / f"Hday2night/HCOCO_{split}.txt").rename(own_set / f"Hday2night/Hday2night_{split}.txt")
+    for path in own_set.glob("IHD_*.txt"):
+        path.unlink()
+    for split, day in (("train", "20120101"), ("test", "20120819")):
+        names = lines(own_set, f"Hday2night/Hday2night_{split}.txt")
+        entry = Entry(own_set, "Hday2night", names[0].removesuffix(".jpg"))
+        moved = Entry(own_set, "Hday2night", f"d18118-{day}_1_1")
+        for old, new in ((entry.composite, moved.composite), (entry.mask, moved.mask), (entry.real, moved.real)):
+            shutil.copy(old, new)
+            new.write_bytes(new.read_bytes() + day.encode())  # other bytes, the same picture
+        write(own_set, f"Hday2night/Hday2night_{split}.txt", [*names, f"{moved.name}.jpg"])
+    sides, faults = verify(own_set)
+    assert {fault.kind for fault in faults} == {"views on both sides"}
+    monkeypatch.setattr(official, "COUNTS", dict.fromkeys(official.COUNTS, (0, 0)) | {
+        "Hday2night": (len(sides["train"]), len(sides["test"]))
+    })  # fmt: skip
+    row = official.check_nothing(sides["test"])[0].iloc[0]
+    monkeypatch.setitem(official.NOTHING, "Hday2night", {m: row[m] for m in ("mse", "psnr", "fmse")})
+    assert main(["data", "verify", str(own_set), "--official"]) == 0
+    assert "as in the official lists: 1 views" in capsys.readouterr().out
+    assert main(["data", "verify", str(own_set)]) == 1  # of any other set it is a fault
+
+
+def test_a_report_that_cannot_be_written_is_refused_first(own_set, tmp_path, capsys):
+    assert main(["data", "verify", str(own_set), "--report", str(tmp_path / "nowhere/faults.csv")]) == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
 def test_official_row(tiny_set, monkeypatch):
     """Values that agree within 1 % pass, a value that does not is named."""
     test = verify(tiny_set)[0]["test"]

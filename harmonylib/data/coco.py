@@ -72,7 +72,7 @@ class Object:
 def read_objects(root: str | Path) -> list[Object]:
     """Every outlined object of a folder in COCO's format, in the order of photographs and of ids.
 
-    The annotations are `annotations/instances_*.json`, or the only JSON with instances in the folder; the photographs
+    The annotations are `annotations/instances_*.json`, or such a file in the folder itself; the photographs
     lie in `images/`, in a folder of the split's name (`val2017`), or beside. Objects whose photograph is not there are
     left out, so that a part of a set can be used.
 
@@ -86,14 +86,20 @@ def read_objects(root: str | Path) -> list[Object]:
         names = {c["id"]: str(c["name"]) for c in content["categories"]}
         folder = _image_folder(root, path, [str(image["file_name"]) for image in content["images"]])
         images = {
-            image["id"]: (_inside(folder, str(image["file_name"]), path), (int(image["width"]), int(image["height"])))
+            int(image["id"]): (
+                _inside(folder, str(image["file_name"]), path),
+                (int(image["width"]), int(image["height"])),
+            )
             for image in content["images"]
         }
         objects = [
-            Object(int(a["id"]), int(a["image_id"]), names[a["category_id"]], *images[a["image_id"]], _polygons(a))
+            Object(int(a["id"]), int(a["image_id"]), names[a["category_id"]], *images[int(a["image_id"])], _polygons(a))
             for a in content["annotations"]
             if _is_object(a)
         ]
+        ids = [o.id for o in objects]
+        if min([*images, *ids], default=0) < 0 or len(set(ids)) < len(ids):
+            raise ValueError("an id is negative, or stands for two objects")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise HarmonyError(
             f"{shown(path)}: not COCO's instance format ({type(error).__name__}: {error}); fetch the file again"

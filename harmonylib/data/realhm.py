@@ -14,6 +14,7 @@ So the composite is X.jpg inside the mask and X_fore.jpg outside. Its own evalua
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from harmonylib.data.layout import FOLDERS, REALHM, Entry, open_rgb, write_lists
@@ -36,14 +37,15 @@ def convert(source: str | Path, out: Path, say=print) -> list[Entry]:
     """
     if out.exists():
         raise HarmonyError(f"{shown(out)}: is there already; take it away, or name another folder")
+    source = Path(source).expanduser()
     examples = find_examples(source)
     with building(out) as folder:
         for name in FOLDERS:
             (folder / REALHM / name).mkdir(parents=True)
         entries = [_write(folder, number, path) for number, path in enumerate(examples, 1)]
         write_lists(folder, {"train": [], "test": entries})
-        lines = [f"{e.name},{path.relative_to(source).as_posix()}\n" for e, path in zip(entries, examples, strict=True)]
-        (folder / "manifest.csv").write_text("name,example\n" + "".join(lines))
+        names = [(e.name, path.relative_to(source).as_posix()) for e, path in zip(entries, examples, strict=True)]
+        pd.DataFrame(names, columns=["name", "example"]).to_csv(folder / "manifest.csv", index=False)
     found = f"{len(examples)} examples" + ("" if len(examples) == COUNT else f", not the {COUNT} of the whole set")
     say(f"{found}: {shown(out)}")
     return [Entry(out, e.subset, e.name) for e in entries]

@@ -26,7 +26,7 @@ ADVICE = {  # kinds of faults, and what to do about each
     "listed twice": "remove one of the lines",
     "composite on both sides": "remove it from one of the lists: it would be trained and tested on",
     "photograph on both sides": "move all composites of the photograph to one side: split by photograph",
-    "views on both sides": "move all views of the thing to one side; the official lists of Hday2night may stay",
+    "views on both sides": "move all views of the thing to one side",
     "missing": "copy the file from the set's source, or remove its lines from the lists",
     "unreadable": "the copy is damaged: copy the file again",
     "size": "take composite, mask and target from the same copy of the set",
