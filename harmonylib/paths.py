@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from harmonylib.errors import HarmonyError
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -24,6 +26,12 @@ def shown(path: Path) -> str:
     """The path as a reader should see it: relative to the checkout where it lies inside."""
     path = Path(path)
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.as_posix()
+
+
+def check_writable(path: Path | None) -> None:
+    """Before the work, not after it: raises HarmonyError where a file cannot be written for want of a folder."""
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        raise HarmonyError(f"{path}: {'is a folder' if path.is_dir() else 'no such folder'}; name a file to write")
 
 
 @contextmanager
