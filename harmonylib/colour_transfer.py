@@ -20,6 +20,7 @@ MIN_VARIANCE = 1e-4  # of a principal axis, in squared levels: below it there is
 IDT_STEPS = 12  # Pitie et al. converge in about ten
 IDT_SAMPLE = 4096  # pixels that the maps are fitted on
 IDT_QUANTILES = 128
+SHARES = np.linspace(0, 1, IDT_QUANTILES)
 IDT_BINS = 512  # of a map's table
 
 
@@ -98,15 +99,15 @@ def _match_marginal(values: np.ndarray, own: np.ndarray, other: np.ndarray) -> n
     Beyond the ends it shifts as at the ends, so that values outside the sample keep their order. The map is read from a
     table with even steps, several times faster than by searching the quantiles.
     """
-    shares = np.linspace(0, 1, IDT_QUANTILES)
-    knots, goals = (pixels[np.rint(shares * (len(pixels) - 1)).astype(int)] for pixels in (own, other))
+    knots, goals = (pixels[np.rint(SHARES * (len(pixels) - 1)).astype(int)] for pixels in (own, other))
     low, high = knots[0], knots[-1]
     if high - low < MIN_VARIANCE:  # one colour: shifted, for there is nothing to stretch
         return values + (goals.mean() - low)
     even = np.linspace(low, high, IDT_BINS + 1)
     table = np.interp(even, knots, goals).astype(np.float32)
+    steps = np.diff(table)
     scale = np.float32(IDT_BINS / (high - low))
     inside = np.clip(values, low, high)
     place = (inside - low) * scale
     cell = np.minimum(place.astype(np.int32), IDT_BINS - 1)
-    return table[cell] + np.diff(table)[cell] * (place - cell) + (values - inside)
+    return table.take(cell) + steps.take(cell) * (place - cell) + (values - inside)

@@ -20,8 +20,9 @@ def why_broken(before: np.ndarray, after: np.ndarray, inside: np.ndarray) -> str
         before, after: the object's surroundings in the target and in the composite, (h, w, 3) uint8.
         inside: the object, (h, w) bool.
     """
-    was, now = before[inside].astype(np.float32), after[inside].astype(np.float32)
-    change = float(np.square(now - was).mean()) ** 0.5
+    where = np.flatnonzero(inside)
+    was, now = (picture.reshape(-1, 3).take(where, 0) for picture in (before, after))
+    change = float(np.square(now.astype(np.float32) - was).mean()) ** 0.5
     if not CHANGE[0] <= change <= CHANGE[1]:
         return "hardly changed" if change < CHANGE[0] else "overdone"
     if _clipped(now) - _clipped(was) > 0.03:
@@ -38,8 +39,8 @@ def why_broken(before: np.ndarray, after: np.ndarray, inside: np.ndarray) -> str
 
 
 def _clipped(pixels: np.ndarray) -> float:
-    """Share of the pixels with a channel at its end."""
-    return float(((pixels <= 0) | (pixels >= 255)).any(1).mean())
+    """Share of the pixels (N, 3) uint8 with a channel at its end."""
+    return float(((pixels == 0) | (pixels == 255)).any(1).mean())
 
 
 def colourfulness(pixels: np.ndarray) -> float:
@@ -51,7 +52,7 @@ def colourfulness(pixels: np.ndarray) -> float:
 def _density(pixels: np.ndarray) -> float:
     """Share of the levels between the 2nd and the 98th percentile that occur at all, mean over channels."""
     shares = []
-    for channel in pixels.T.astype(np.uint8):
+    for channel in pixels.T:
         counts = np.bincount(channel, minlength=256)
         low, high = np.searchsorted(counts.cumsum(), (0.02 * len(channel), 0.98 * len(channel)))
         shares.append(np.count_nonzero(counts[low : high + 1]) / (high + 1 - low))

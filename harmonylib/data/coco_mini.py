@@ -11,10 +11,11 @@ from: neither the order of the work nor the number of workers changes a byte. `m
 
 import hashlib
 import json
+import multiprocessing
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -37,6 +38,7 @@ AREA = (0.01, 0.60)  # of its photograph that an object covers; HCOCO's smallest
 STRENGTH = (0.6, 1.0)  # of a transfer that is applied; iHarmony4 applies all of it
 ATTEMPTS = 4  # transfers, each with a reference of its own, until one passes
 REFERENCE_PIXELS = 16384  # of a reference that its colours are taken from
+WORTH_PROCESSES = 100  # photographs, from which on they are shared out among processes
 PREVIEW_PIXELS = 2048  # of an object, on which a transfer is tried first
 JPEG = {"quality": 95, "subsampling": 0}
 
@@ -79,7 +81,7 @@ def build(
             targets or for their colours.
         unlabelled: a folder of photographs for LEMaRT, linked into the set's `unlabelled/`, but for near-duplicates of
             the set's own test photographs and of `apart`.
-        workers: threads; None: one a core.
+        workers: processes; None: one a core.
 
     Raises:
         HarmonyError: what `read_objects` refuses, `out` is there already, a folder without pictures, a picture in
@@ -154,10 +156,19 @@ def _twins_of(tests: Thumbnails, files: dict) -> set:
 
 
 def _photographs(folder: Path, chosen: dict, settings: Settings, workers: int | None, name: str) -> Iterator:
-    """What `_photograph` returns for each, in order; when one fails or the user interrupts, the rest is not begun."""
-    pool_of = _by_category([thing for things in chosen.values() for thing in things])
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        jobs = [pool.submit(_photograph, folder, things, pool_of, settings) for things in chosen.values()]
+    """What `_photograph` returns for each, in order; when one fails or the user interrupts, the rest is not begun.
+
+    By processes, for NumPy holds Python's lock half of the time; a few photographs are not worth starting them.
+    """
+    workers = workers or os.cpu_count() or 1
+    start = (_start, (folder, chosen, settings))
+    if workers == 1 or len(chosen) < WORTH_PROCESSES:
+        pool = ThreadPoolExecutor(1, initializer=start[0], initargs=start[1])
+    else:
+        spawn = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks, held or not
+        pool = ProcessPoolExecutor(workers, spawn, *start)
+    with pool:
+        jobs = [pool.submit(_photograph, photograph) for photograph in chosen]
         try:
             for job in tqdm(jobs, desc=name, unit="photograph"):
                 yield job.result()
@@ -171,11 +182,12 @@ def recolour(patch: np.ndarray, mask: np.ndarray, reference: np.ndarray, method:
 
     `mask` (h, w) in [0,1] blends at the edge; pixels where it is 0 stay as they are.
     """
-    result, touched = patch.copy(), mask > 0
-    source = patch[touched]
+    touched = np.flatnonzero(mask > 0)
+    source = patch.reshape(-1, 3).take(touched, 0)
     moved = TRANSFERS[method](source, reference, generator)
-    weight = strength * mask[touched][:, None]
-    result[touched] = np.rint((source + weight * (moved - source)).clip(0, 255))
+    weight = strength * mask.take(touched)[:, None]
+    result = patch.copy()
+    result.reshape(-1, 3)[touched] = np.rint((source + weight * (moved - source)).clip(0, 255))
     return result
 
 
@@ -186,8 +198,18 @@ def _surely_broken(pixels: np.ndarray, reference: np.ndarray, method: str, stren
     return "overdone" if change > 1.1 * CHANGE[1] else None
 
 
-def _photograph(folder: Path, things: list[Object], pool: dict[str, list[Object]], settings: Settings):
+_given: dict = {}  # what every photograph's work needs, in a process or a thread of its own
+
+
+def _start(folder: Path, chosen: dict[int, list[Object]], settings: Settings) -> None:
+    pool = _by_category([thing for things in chosen.values() for thing in things])
+    _given.update(folder=folder, chosen=chosen, settings=settings, pool=pool)
+
+
+def _photograph(photograph: int) -> tuple[list[dict], Counter]:
     """Write every pair of one photograph; (manifest rows, how often each reason dropped something)."""
+    folder, settings, pool = _given["folder"], _given["settings"], _given["pool"]
+    things = _given["chosen"][photograph]
     photo, rows, reasons = f"c{things[0].photograph}", [], Counter()
     try:
         pixels = read_photograph(things[0])
