@@ -159,8 +159,8 @@ def _evaluate(options) -> None:
     _, root = locate(options.data)
     entries = read_entries(root, options.subset, options.split)
     tables, idle = [], {}  # doing nothing, by protocol and size
-    for name, (method, own_size) in methods.items():
-        for rule in rules:
+    for rule in rules:  # outside, so that the pictures of a protocol are read once for all methods
+        for name, (method, own_size) in methods.items():
             size = (own_size if rule.size else None) if options.size is None else options.size
             rows = evaluation.evaluate(method, entries, rule.name, size).assign(method=name)
             if name == "identity":
