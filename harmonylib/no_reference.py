@@ -123,5 +123,6 @@ def _strip(shown: dict[str, np.ndarray]) -> Image.Image:
     draw = ImageDraw.Draw(strip)
     for number, (name, pixels) in enumerate(shown.items()):
         strip.paste(Image.fromarray(pixels).resize((SHOWN, SHOWN), Image.Resampling.BICUBIC), (number * SHOWN, 16))
-        draw.text((number * SHOWN + 4, 2), name, fill="black")
+        words = [part for part in Path(name).parts if part != "checkpoint.pt"][-2:]  # of a run: its name and seed
+        draw.text((number * SHOWN + 4, 2), "/".join(words), fill="black")
     return strip
