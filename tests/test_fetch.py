@@ -674,6 +674,9 @@ def test_an_interruption_leaves_whole_files_and_parts_only_and_asks_for_nothing_
     server, get, monkeypatch, tmp_path
 ):
     class Bar(fetch.tqdm):
+        def __init__(self, *words, **options):
+            super().__init__(*words, **options | {"disable": False})  # TQDM_DISABLE would leave it without a count
+
         def update(self, n=1):
             if self.unit == "image" and self.n == 4:
                 raise KeyboardInterrupt
