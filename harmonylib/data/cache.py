@@ -9,7 +9,7 @@ resamplers.
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from harmonylib.metrics import resize_image, resize_mask
 from harmonylib.paths import building, data_dir, shown
 
 FORMAT = 1
+ROUND, PARTS = 4096, 16  # files that threads take on at once, and in how many shares
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,8 @@ def prepare(entries: list[Entry], size: int, workers: int | None = None, say=pri
     Raises HarmonyError, naming the first bad file and how many more there are, before anything is written.
     """
     files = sorted({path for e in entries for path in (e.composite, e.mask, e.real)})
-    stamps = [[path.as_posix(), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
-    key = _digest(json.dumps([FORMAT, size, PIL.__version__, [[e.subset, e.name] for e in entries], stamps]))
-    folder = data_dir() / "cache" / f"{entries[0].root.name}-{size}-{key[:12]}"
+    key = _key(size, files, (f"{e.subset}/{e.name}" for e in entries))
+    folder = data_dir() / "cache" / f"{entries[0].root.name}-{size}-{key}"
     if (folder / "manifest.json").is_file():
         return open_cache(folder)
 
@@ -75,7 +75,7 @@ def prepare(entries: list[Entry], size: int, workers: int | None = None, say=pri
         if bad:
             more = f" (and {len(bad) - 1} more: `python -m harmonylib data verify` lists them)" if len(bad) > 1 else ""
             raise HarmonyError(bad[0] + more)
-        hashes = dict(zip(files, pool.map(lambda p: _digest(p.read_bytes()), files), strict=True))
+        hashes = _hashes(files, pool)
         with building(folder) as started:
             index = _write_arrays(started, entries, size, pool)
             index.to_csv(started / "index.csv", index=False)
@@ -96,15 +96,13 @@ class Photographs:
 
 def prepare_photographs(files: list[Path], size: int, say=print) -> Photographs:
     """Resize photographs as `prepare` does; an up-to-date cache is opened as it is. Unreadable files are an error."""
-    stamps = [[path.as_posix(), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
-    key = _digest(json.dumps([FORMAT, size, PIL.__version__, stamps]))
-    folder = data_dir() / "cache" / f"{files[0].parent.name}-{size}-{key[:12]}"
+    folder = data_dir() / "cache" / f"{files[0].parent.name}-{size}-{_key(size, files)}"
     manifest = folder / "manifest.json"
     if not manifest.is_file():
         with building(folder) as started, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            hashes = list(pool.map(lambda p: _digest(p.read_bytes()), files))
+            hashes = _hashes(files, pool)
             _write_array(started / "real.npy", files, _reader(size), (size, size, 3), pool)
-            content = {"size": size, "files": dict(zip([p.name for p in files], hashes, strict=True))}
+            content = {"size": size, "files": {p.name: hashes[p] for p in files}}
             (started / "manifest.json").write_text(json.dumps(content, indent=1) + "\n")
         say(f"prepared {len(files)} photographs at {size} px in {shown(folder)}")
     content = json.loads(manifest.read_text())
@@ -126,7 +124,7 @@ def _reader(size: int) -> Callable[[Path], np.ndarray]:
 def _write_array(target: Path, paths: list[Path], read: Callable, shape: tuple, pool: ThreadPoolExecutor) -> None:
     array = np.lib.format.open_memmap(target, "w+", np.uint8, (len(paths), *shape))
     # each worker writes its own rows, so that nothing piles up however large the set is
-    list(pool.map(lambda i: array.__setitem__(i, read(paths[i])), range(len(paths))))
+    _for_each(pool, lambda i: array.__setitem__(i, read(paths[i])), range(len(paths)))
     array.flush()
 
 
@@ -144,6 +142,35 @@ def _write_arrays(folder: Path, entries: list[Entry], size: int, pool: ThreadPoo
     columns = ["subset", "name", "photo", "group", "kind", "real", "mask"]
     rows = [(e.subset, e.name, e.photo, e.group, e.kind, real_row[e.real], mask_row[e.mask]) for e in entries]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _key(size: int, files: list[Path], names: Iterable[str] = ()) -> str:
+    """What a cache is made from, in twelve letters; lengths and times of change stand for the files' contents."""
+    found = hashlib.sha256(json.dumps([FORMAT, size, PIL.__version__]).encode())
+    for name in names:
+        found.update(f"{name}\n".encode())
+    for path in files:
+        status = path.stat()
+        found.update(f"{path.as_posix()} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return found.hexdigest()[:12]
+
+
+def _hashes(files: list[Path], pool: ThreadPoolExecutor) -> dict[Path, str]:
+    found: dict[Path, str] = {}
+    _for_each(pool, lambda path: found.__setitem__(path, _digest(path.read_bytes())), files)
+    return found
+
+
+def _for_each(pool: ThreadPoolExecutor, work: Callable, items: Sequence) -> None:
+    """Do `work` on every item, a few hundred at a time: an executor's own `map` keeps two kilobytes for each."""
+
+    def one_after_another(part: Sequence) -> None:
+        for item in part:
+            work(item)
+
+    for start in range(0, len(items), ROUND):
+        block = items[start : start + ROUND]
+        list(pool.map(one_after_another, [block[i::PARTS] for i in range(PARTS)]))
 
 
 def _digest(content: bytes | str) -> str:
