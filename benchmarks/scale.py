@@ -1,8 +1,8 @@
 """What does a large set cost? Every loader on generated trees of tiny files: seconds and peak memory by their number.
 
-    python -m benchmarks.scale [--composites 70000] [--out results/bench/scale.csv]
+    python -m benchmarks.scale [--composites 70000] [--parts 0.25 0.5 1] [--out results/bench/scale.csv]
 
-Each step runs in a process of its own, at a quarter, a half and all of the size, so that its peak memory is its own.
+Each step runs in a process of its own, at each part of the size, so that its peak memory is its own.
 The exponent is fitted to the seconds: 1 is linear. The files have 16 px a side: what is measured is everything but
 the pictures, whose decoding costs the same however many there are.
 """
@@ -55,11 +55,12 @@ started = time.perf_counter()
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__.splitlines()[0])
     parser.add_argument("--composites", type=int, default=70_000)
+    parser.add_argument("--parts", type=float, nargs="+", default=PARTS, help="shares of it that are measured")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = []
-        for part in PARTS:
+        for part in options.parts:
             root = Path(folder) / f"{part}"
             composites = round(part * options.composites / VARIANTS) * VARIANTS
             files = write_tree(root, composites)
