@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harmonylib import __version__, cli_data
-from harmonylib.cli_data import DATA_HELP
+from harmonylib.cli_data import DATA_HELP, check_side
 from harmonylib.config import PROFILES
 from harmonylib.errors import HarmonyError
 from harmonylib.paths import check_writable, shown
@@ -162,13 +162,12 @@ def _evaluate(options) -> None:
     for rule in rules:  # outside, so that the pictures of a protocol are read once for all methods
         for name, (method, own_size) in methods.items():
             size = (own_size if rule.size else None) if options.size is None else options.size
-            rows = evaluation.evaluate(method, entries, rule.name, size).assign(method=name)
-            if name == "identity":
-                idle[rule.name, size] = rows
-            elif (rule.name, size) not in idle:
-                idle[rule.name, size] = evaluation.evaluate(evaluation.baseline("identity"), entries, rule.name, size)
-            tables.append(rows)
-            _print_scores(name, rows, idle[rule.name, size])
+            key = rule.name, size
+            if key not in idle:
+                idle[key] = evaluation.evaluate(evaluation.baseline("identity"), entries, *key)
+            rows = idle[key] if name == "identity" else evaluation.evaluate(method, entries, *key)
+            tables.append(rows.assign(method=name))
+            _print_scores(name, rows, idle[key])
     pd.concat(tables, ignore_index=True).to_csv(options.out, index=False)
     print(f"one row a picture: {options.out}")
 
@@ -193,8 +192,7 @@ def _composites(options) -> None:
     from harmonylib.study import method_from
 
     check_writable(options.out)
-    if not 8 <= options.size <= 4096:
-        raise HarmonyError(f"--size {options.size}: give a side between 8 and 4096 px")
+    check_side(options.size)
     found = {name: method_from(name) for name in options.method}
     methods = {name: (method, own or options.size) for name, (method, own) in found.items()}
     rows = no_reference.compare(find_composites(options.root), methods, options.pictures)

@@ -47,13 +47,18 @@ def add_actions(actions, add: Callable[..., argparse.ArgumentParser]) -> None:
     command.add_argument("--report", type=Path, metavar="CSV", help="write every fault, one row a file")
 
 
+def check_side(size: int) -> None:
+    """Raises HarmonyError where pictures of that side, in px, would be of no use or would not fit."""
+    if not 8 <= size <= 4096:
+        raise HarmonyError(f"--size {size}: give a side between 8 and 4096 px")
+
+
 def _prepare(options) -> None:
     from harmonylib.data.cache import prepare
     from harmonylib.data.layout import read_entries
     from harmonylib.data.locate import locate
 
-    if not 8 <= options.size <= 4096:
-        raise HarmonyError(f"--size {options.size}: give a side between 8 and 4096 px")
+    check_side(options.size)
     made = options.data in ("coco-mini", "realhm")
     given = [f"--{key}" for key in MAKING if getattr(options, key) not in (None, [])]
     if given and not made:

@@ -64,7 +64,7 @@ def summary(made: list[Record]) -> pd.DataFrame:
     for name, seeds in runs.items():
         for protocol in _protocols(seeds[0].per_image):
             rows = pd.concat(_tests(r.per_image, protocol) for r in seeds)
-            nothing = next((n for n in (_tests(i.per_image, protocol) for i in idle) if _same(n, rows)), None)
+            nothing = _nothing_for(rows, idle, protocol)
             row = {"run": name, "seeds": len(seeds), "protocol": protocol, "n": rows["name"].nunique()}
             row |= {"fmse": rows["fmse"].mean(), "doing nothing": float("nan"), "share": "-"}
             if nothing is not None:
@@ -172,7 +172,7 @@ def _together(folder: Path, made: list[Record]) -> Iterator[Fault]:
     for record in made:
         for protocol in () if "diverged" in record.metrics else _protocols(record.per_image):
             rows = _tests(record.per_image, protocol)
-            if not any(_same(_tests(other.per_image, protocol), rows) for other in idle):
+            if _nothing_for(rows, idle, protocol) is None:
                 name = record.folder.relative_to(folder).as_posix()
                 detail = f"no runs/identity/seed0 on the same pictures under {protocol}: run notebook 02 on this data"
                 yield Fault(name, "doing nothing", detail)
@@ -201,15 +201,18 @@ def _as_published(name: str, record: Record) -> Iterator[Fault]:
         if len(part) != published:
             yield Fault(name, "official count", f"{wanted}: {len(part)} pictures at 256 px, officially {published}")
             continue
-        for metric, value in official.NOTHING[wanted].items():
-            measured = part[metric].mean()
-            if not abs(measured / value - 1) <= official.AGREES:
-                detail = f"{wanted} {metric} {measured:.2f}, published {value}: {official.REASON}"
-                yield Fault(name, "do-nothing row", detail)
+        for detail in official.differences(wanted, part):
+            yield Fault(name, "do-nothing row", f"{wanted} {detail}")
 
 
 def _idle(made: list[Record]) -> list[Record]:
     return [record for record in made if record.config.get("name") == "identity"]
+
+
+def _nothing_for(rows: pd.DataFrame, idle: list[Record], protocol: str) -> pd.DataFrame | None:
+    """The rows of doing nothing on the same pictures, if there are any."""
+    candidates = (_tests(record.per_image, protocol) for record in idle)
+    return next((nothing for nothing in candidates if _same(nothing, rows)), None)
 
 
 def _protocols(rows: pd.DataFrame) -> list[str]:

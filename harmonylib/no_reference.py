@@ -64,17 +64,19 @@ def compare(
     """
     rows = []
     for number, composite in enumerate(composites, 1):
-        picture, mask = (Image.fromarray(array) for array in _as_bytes(*composite.read()))
+        picture, mask = composite.open()
         shown = {"composite": np.asarray(picture), "mask": np.asarray(mask.convert("RGB"))}
+        given = {}  # by size: picture, mask, and their statistics
+        for size in {size for _, size in methods.values()}:
+            before, inside = resize_image(picture, "bcmi256", size), resize_mask(mask, "bcmi256", size)
+            given[size] = before, inside, compare_sides(before, inside)
         for name, (method, size) in methods.items():
-            before = resize_image(picture, "bcmi256", size)
-            inside = resize_mask(mask, "bcmi256", size)
+            before, inside, was = given[size]
             after = _apply(method, before, inside)
-            sides = [compare_sides(p, inside) for p in (before, after)]
             change = np.abs(after - before)[inside > 0.5]
             row = {"source": composite.source, "name": composite.path.stem, "method": name, "size": size}
             row |= {"change": float(change.mean()) if change.size else float("nan")}
-            row |= {f"{key}_before": value for key, value in sides[0].items()} | sides[1]
+            row |= {f"{key}_before": value for key, value in was.items()} | compare_sides(after, inside)
             rows.append(row)
             shown[name] = np.rint(after).astype(np.uint8)
         if pictures is not None:
@@ -105,10 +107,6 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
             row |= {"difference": interval.estimate, "low": interval.low, "high": interval.high, "side": word}
             table.append(row)
     return pd.DataFrame(table)
-
-
-def _as_bytes(picture: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return picture, np.rint(255 * mask).astype(np.uint8)
 
 
 def _apply(method: Callable, picture: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -90,13 +90,14 @@ def build(
     settings = settings or Settings()
     if out.exists():
         raise HarmonyError(f"{shown(out)}: is there already; take it away, or name another folder")
-    made_of = _made_of(coco, settings, limit, apart, unlabelled)
+    tests = near_duplicates.of_tests(apart)
+    photographs = near_duplicates.pictures(unlabelled) if unlabelled else []
+    made_of = _made_of(coco, settings, limit, tests, photographs)
     by_photograph = defaultdict(list)
     for thing in read_objects(coco):
         if AREA[0] <= thing.area <= AREA[1]:
             by_photograph[thing.photograph].append(thing)
     chosen = dict(list(by_photograph.items())[:limit])
-    tests = near_duplicates.of_tests(apart)
     left_out = _twins_of(tests, {p: things[0].file for p, things in chosen.items()})
     chosen = {p: things for p, things in chosen.items() if p not in left_out}
     if len(chosen) < 2:
@@ -115,10 +116,10 @@ def build(
         manifest.to_csv(folder / "manifest.csv", index=False)
         rejected = pd.DataFrame(sorted(reasons.items()), columns=["reason", "count"])
         rejected.to_csv(folder / "rejected.csv", index=False)
-        if unlabelled:
+        if photographs:
             names = manifest["name"][manifest["split"] == "test"]
             own = thumbnails(sorted({Entry(folder, SUBSET, name).real for name in names}))
-            _link(near_duplicates.pictures(unlabelled), folder / "unlabelled", tests + own, say)
+            _link(photographs, folder / "unlabelled", tests + own, say)
         (folder / "build.json").write_text(json.dumps(made_of, indent=1) + "\n")
     say(f"{len(manifest)} pairs of {manifest['photograph'].nunique()} photographs in {shown(out)}; {_told(reasons)}")
     return manifest
@@ -130,19 +131,20 @@ def is_made_of(out: Path, settings: Settings, coco: Path | None, limit=None, apa
         made = json.loads((out / "build.json").read_text())
     except (OSError, ValueError):
         return False
-    wanted = _made_of(coco, settings, limit, apart, unlabelled)
+    photographs = near_duplicates.pictures(unlabelled) if unlabelled else []
+    wanted = _made_of(coco, settings, limit, near_duplicates.of_tests(apart), photographs)
     return all(made.get(key) == value for key, value in wanted.items())
 
 
-def _made_of(coco: str | Path | None, settings: Settings, limit: int | None, apart, unlabelled) -> dict:
+def _made_of(coco: str | Path | None, settings: Settings, limit: int | None, tests: Thumbnails, photographs) -> dict:
     """What a set is made of, folders by their content; found out, and refused, before anything is made."""
     if limit is not None and limit < 1:
         raise HarmonyError(f"limit {limit}: give the number of photographs to use, at least 1")
     origin = {} if coco is None else {"annotations": hashlib.sha256(annotation_file(coco).read_bytes()).hexdigest()}
-    linked = unlabelled and "\n".join(f"{p.name} {p.stat().st_size}" for p in near_duplicates.pictures(unlabelled))
+    linked = "\n".join(f"{path.name} {path.stat().st_size}" for path in photographs)
     folders = {
-        "apart": near_duplicates.of_tests(apart).digest if apart else None,
-        "unlabelled": linked and hashlib.sha256(linked.encode()).hexdigest(),
+        "apart": tests.digest if len(tests) else None,
+        "unlabelled": hashlib.sha256(linked.encode()).hexdigest() if linked else None,
     }
     return asdict(settings) | {"limit": limit} | folders | origin
 
@@ -161,12 +163,12 @@ def _photographs(folder: Path, chosen: dict, settings: Settings, workers: int | 
     By processes, for NumPy holds Python's lock half of the time; a few photographs are not worth starting them.
     """
     workers = workers or os.cpu_count() or 1
-    start = (_start, (folder, chosen, settings))
+    start = {"initializer": _start, "initargs": (folder, chosen, settings)}
     if workers == 1 or len(chosen) < WORTH_PROCESSES:
-        pool = ThreadPoolExecutor(1, initializer=start[0], initargs=start[1])
+        pool = ThreadPoolExecutor(1, **start)
     else:
         spawn = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks, held or not
-        pool = ProcessPoolExecutor(workers, spawn, *start)
+        pool = ProcessPoolExecutor(workers, spawn, **start)
     with pool:
         jobs = [pool.submit(_photograph, photograph) for photograph in chosen]
         try:

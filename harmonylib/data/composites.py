@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from harmonylib.data.layout import PICTURES, open_mask, open_rgb
 from harmonylib.errors import HarmonyError
@@ -25,14 +26,19 @@ class Composite:
         """The folder that `composite/` and `mask/` lie in."""
         return self.path.parent.parent.name
 
-    def read(self) -> tuple[np.ndarray, np.ndarray]:
-        """(H, W, 3) uint8 and (H, W) float32 in [0,1]. Raises HarmonyError: unreadable, sizes differ, empty mask."""
+    def open(self) -> tuple[Image.Image, Image.Image]:
+        """The picture as RGB, the mask as 8-bit grey. Raises HarmonyError: unreadable, sizes differ, empty mask."""
         picture, mask = open_rgb(self.path), open_mask(self.mask_path)
         if picture.size != mask.size:
             raise HarmonyError(
                 f"{self.mask_path}: {mask.width}x{mask.height} px, but {self.path.name} is "
                 f"{picture.width}x{picture.height}; save the mask at the composite's size"
             )
+        return picture, mask
+
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        """(H, W, 3) uint8 and (H, W) float32 in [0,1]. Raises HarmonyError like `open`."""
+        picture, mask = self.open()
         return np.asarray(picture), np.asarray(mask, np.float32) / 255
 
 

@@ -76,12 +76,13 @@ def pictures(folder: str | Path) -> list[Path]:
 def twins(photographs: Thumbnails, tests: Thumbnails) -> set[int]:
     """The rows of `photographs` that nearly duplicate one of `tests`, mirrored or not."""
     whole = tests.counts.all(1)
+    of_whole = _unit(tests.pixels[whole]).T
     found: set[int] = set()
     for start in range(0, len(photographs), BLOCK):
         block = photographs.pixels[start : start + BLOCK]
         mirrored = block.reshape(-1, SIDE, SIDE, 3)[:, :, ::-1].reshape(block.shape)
         for side in (block, mirrored):
-            alike = _unit(side) @ _unit(tests.pixels[whole]).T >= ALIKE
+            alike = _unit(side) @ of_whole >= ALIKE
             found |= {start + int(row) for row in np.flatnonzero(alike.any(1))}
             for picture, counts in zip(tests.pixels[~whole], tests.counts[~whole], strict=True):
                 alike = _unit(side[:, counts]) @ _unit(picture[None, counts])[0] >= ALIKE
