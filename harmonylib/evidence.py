@@ -11,6 +11,7 @@ from harmonylib.errors import HarmonyError
 from harmonylib.records import Record
 from harmonylib.statistics import Interval
 
+DOING_NOTHING = ("identity", "identity_all", "identity_leaky")  # the first is the one that is made first
 KEYS = ["name", "subset", "photo", "group", "kind", "foreground_ratio"]
 
 
@@ -24,7 +25,15 @@ class Evidence:
 
     @cached_property
     def everything(self) -> dict[str, list[Record]]:
-        return records.read_all(self.results)
+        """Experiment -> its records, but for those made on other data than doing nothing, which it names: where a
+        set was made anew, they cannot be compared until they are trained again."""
+        found = records.read_all(self.results)
+        current = {_set(r): _data(r) for name in reversed(DOING_NOTHING) for r in found.get(name, ())}
+        kept = {name: [r for r in made if current.get(_set(r), _data(r)) == _data(r)] for name, made in found.items()}
+        stale = [name for name in found if len(kept[name]) < len(found[name])]
+        if stale:
+            print(f"left out, made on other data than identity, to be run again: {', '.join(stale)}")
+        return {name: made for name, made in kept.items() if made}
 
     @cached_property
     def runs(self) -> dict[str, list[Record]]:
@@ -116,3 +125,12 @@ class Evidence:
     def protocol(self, name: str = "bcmi256") -> str:
         """A protocol's caption in these records: ``bcmi256@64`` below 256 px."""
         return self.of("identity")[0].rows(name)["protocol"].iloc[0]
+
+
+def _set(record: Record) -> tuple:
+    """What the hash of the data is of: a subset, prepared at one size."""
+    return record.config.get("subset"), record.config.get("size")
+
+
+def _data(record: Record) -> str | None:
+    return record.env.get("data_hash")

@@ -1,5 +1,7 @@
 """The prepared cache: the loader's pixels, whole or not at all, and made anew when a file changes."""
 
+import hashlib
+import json
 import os
 import shutil
 
@@ -8,9 +10,9 @@ import pytest
 from PIL import Image
 
 from harmonylib.data import cache as caching
-from harmonylib.data.cache import open_cache, prepare
+from harmonylib.data.cache import open_cache, prepare, prepare_photographs
 from harmonylib.data.dataset import HarmonyDataset
-from harmonylib.data.layout import read_entries
+from harmonylib.data.layout import pictures_below, read_entries
 
 SIZE = 24
 
@@ -72,6 +74,29 @@ def test_the_hash_is_of_the_content_and_not_of_the_place(own_set, tmp_path):
     shutil.copytree(own_set, copy)
     here, there = (prepare(read_entries(root, "HCOCO", "train"), SIZE, say=quiet) for root in (own_set, copy))
     assert here.data_hash == there.data_hash
+
+
+def test_the_hash_is_of_names_and_contents(entries, own_set):
+    cache = prepare(entries, SIZE, say=quiet)
+    files = {path for e in entries for path in (e.composite, e.mask, e.real)}
+    hashes = {p.relative_to(own_set).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+    listed = (cache.folder / "files.sha256").read_text()
+    assert listed == "".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes))
+    document = json.dumps({"size": SIZE, "files": hashes}, sort_keys=True)
+    assert cache.data_hash == hashlib.sha256(document.encode()).hexdigest()[:16]
+
+
+def test_photographs_of_one_name_in_two_folders(entries, tmp_path):
+    """Their hash is of both, whatever the folders are called above the first that they share."""
+    hashes = set()
+    for place, order in (("here", (0, 1)), ("there", (0, 1)), ("swapped", (1, 0)), ("same", (1, 1))):
+        for folder, number in zip("ab", order, strict=True):
+            (tmp_path / place / folder).mkdir(parents=True)
+            shutil.copy(entries[5 * number].real, tmp_path / place / folder / "p.jpg")
+        found = prepare_photographs(pictures_below(tmp_path / place), SIZE, say=quiet)
+        assert found.pixels.shape == (2, SIZE, SIZE, 3)
+        hashes.add(found.data_hash)
+    assert len(hashes) == 3
 
 
 def test_a_second_prepare_decodes_nothing(entries, monkeypatch):

@@ -294,6 +294,18 @@ def test_the_report_of_records_without_pictures(changed, monkeypatch):
     assert list(manifest["figures"]) == ["s2am_t4_methods"] and manifest["tables"].keys() == report.TABLES.keys()
 
 
+def test_runs_on_other_data_are_left_out_until_they_are_made_again(changed, capsys):
+    """As when a set is built anew over the results of the one before: pictures of the same name may not be the same."""
+    results = changed().results
+    path = results / "runs/unet/seed1/env.json"
+    path.write_text(path.read_text().replace('"data_hash": "d"', '"data_hash": "older"'))
+    shutil.copytree(results / "runs/unet/seed1", results / "runs/s2am/seed0", dirs_exist_ok=True)
+    shutil.rmtree(results / "runs/s2am/seed1")
+    evidence = Evidence(results)
+    assert len(evidence.of("unet")) == 1 and not evidence.has("s2am") and evidence.has("reinhard", "s2am_mse")
+    assert "to be run again: s2am, unet" in capsys.readouterr().out
+
+
 def test_no_records(tmp_path, refused):
     with refused("no run records"):
         report.write_all(tmp_path)

@@ -1,16 +1,18 @@
-"""The prepared cache: every training triplet at one size, as memory-mapped uint8, with a manifest of hashes.
+"""The prepared cache: every training triplet at one size, as memory-mapped uint8, with the hashes of its files.
 
-Pictures are resized by Pillow's bicubic filter, masks are binarised (> 127 of 255) and then resized by nearest
-neighbour, as the default protocol ``bcmi256`` does. Photographs and masks are kept once, however many composites share
-them. Evaluation does not read the cache: it starts from the original files, because one cache cannot serve several
-resamplers.
+What is held in memory is a name and a hash of each file, however large the pictures: these pass through in order, a few
+at a time. Pictures are resized by Pillow's bicubic filter, masks are binarised (> 127 of 255) and then resized by
+nearest neighbour, as the default protocol ``bcmi256`` does. Photographs and masks are kept once, however many
+composites share them. `sha256sum -c` reads the list of hashes. Evaluation does not read the cache: it starts from the
+original files, because one cache cannot serve several resamplers.
 """
 
+import csv
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +25,8 @@ from harmonylib.errors import HarmonyError
 from harmonylib.metrics import resize_image, resize_mask
 from harmonylib.paths import building, data_dir, shown
 
-FORMAT = 1
-ROUND, PARTS = 4096, 16  # files that threads take on at once, and in how many shares
+FORMAT = 2
+ROUND, SHARE = 256, 8  # files that threads take on at once, and how many each of them
 
 
 @dataclass(frozen=True)
@@ -62,26 +64,22 @@ def prepare(entries: list[Entry], size: int, workers: int | None = None, say=pri
     A source file counts as unchanged while its length and time of change are; the data hash is made of contents.
     Raises HarmonyError, naming the first bad file and how many more there are, before anything is written.
     """
-    files = sorted({path for e in entries for path in (e.composite, e.mask, e.real)})
+    root = entries[0].root
+    files = sorted({str(path) for e in entries for path in e.files})
     key = _key(size, files, (f"{e.subset}/{e.name}" for e in entries))
-    folder = data_dir() / "cache" / f"{entries[0].root.name}-{size}-{key}"
+    folder = data_dir() / "cache" / f"{root.name}-{size}-{key}"
     if (folder / "manifest.json").is_file():
         return open_cache(folder)
 
     workers = workers or min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as pool:
-        chunks = [entries[i::workers] for i in range(workers)]
-        bad = [line for found in pool.map(problems, chunks) for line in found]
+        bad = [line for found in _in_order(pool, problems, _by_photograph(entries)) for line in found]
         if bad:
             more = f" (and {len(bad) - 1} more: `python -m harmonylib data verify` lists them)" if len(bad) > 1 else ""
             raise HarmonyError(bad[0] + more)
-        hashes = _hashes(files, pool)
         with building(folder) as started:
-            index = _write_arrays(started, entries, size, pool)
-            index.to_csv(started / "index.csv", index=False)
-            root = entries[0].root
-            manifest = {"size": size, "files": {p.relative_to(root).as_posix(): hashes[p] for p in files}}
-            (started / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+            _write_arrays(started, entries, size, pool)
+            _write_manifest(started, files, root, size, pool)
     say(f"prepared {len(entries)} composites at {size} px in {shown(folder)}")
     return open_cache(folder)
 
@@ -94,84 +92,108 @@ class Photographs:
     data_hash: str
 
 
-def prepare_photographs(files: list[Path], size: int, say=print) -> Photographs:
+def prepare_photographs(files: list[str], size: int, say=print) -> Photographs:
     """Resize photographs as `prepare` does; an up-to-date cache is opened as it is. Unreadable files are an error."""
-    folder = data_dir() / "cache" / f"{files[0].parent.name}-{size}-{_key(size, files)}"
-    manifest = folder / "manifest.json"
-    if not manifest.is_file():
+    root = Path(os.path.commonpath({os.path.dirname(file) for file in files}))
+    folder = data_dir() / "cache" / f"{root.name}-{size}-{_key(size, files)}"
+    if not (folder / "manifest.json").is_file():
         with building(folder) as started, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            hashes = _hashes(files, pool)
-            _write_array(started / "real.npy", files, _reader(size), (size, size, 3), pool)
-            content = {"size": size, "files": {p.name: hashes[p] for p in files}}
-            (started / "manifest.json").write_text(json.dumps(content, indent=1) + "\n")
+            _write_array(started / "real.npy", files, lambda path: _picture(path, size), (size, size, 3), pool)
+            _write_manifest(started, files, root, size, pool)
         say(f"prepared {len(files)} photographs at {size} px in {shown(folder)}")
-    content = json.loads(manifest.read_text())
-    return Photographs(np.load(folder / "real.npy", mmap_mode="r"), _digest(json.dumps(content, sort_keys=True))[:16])
+    return Photographs(np.load(folder / "real.npy", mmap_mode="r"), _manifest(folder)["data_hash"])
 
 
 def open_cache(folder: Path) -> Cache:
     """Map a prepared cache into memory."""
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = _manifest(folder)
     arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("composite", "real", "mask")]
     index = pd.read_csv(folder / "index.csv", dtype={"name": str, "photo": str, "group": str})
-    return Cache(folder, manifest["size"], *arrays, index, _digest(json.dumps(manifest, sort_keys=True))[:16])
+    return Cache(folder, manifest["size"], *arrays, index, manifest["data_hash"])
 
 
-def _reader(size: int) -> Callable[[Path], np.ndarray]:
-    return lambda path: resize_image(open_rgb(path), "bcmi256", size)
+def _manifest(folder: Path) -> dict:
+    return json.loads((folder / "manifest.json").read_text())
 
 
-def _write_array(target: Path, paths: list[Path], read: Callable, shape: tuple, pool: ThreadPoolExecutor) -> None:
-    array = np.lib.format.open_memmap(target, "w+", np.uint8, (len(paths), *shape))
-    # each worker writes its own rows, so that nothing piles up however large the set is
-    _for_each(pool, lambda i: array.__setitem__(i, read(paths[i])), range(len(paths)))
-    array.flush()
+def _picture(path: str | Path, size: int) -> np.ndarray:
+    return resize_image(open_rgb(Path(path)), "bcmi256", size)
 
 
-def _write_arrays(folder: Path, entries: list[Entry], size: int, pool: ThreadPoolExecutor) -> pd.DataFrame:
-    reals, masks = sorted({e.real for e in entries}), sorted({e.mask for e in entries})
-    picture = _reader(size)
+def _mask(path: str, size: int) -> np.ndarray:
+    return resize_mask(open_mask(Path(path)), "bcmi256", size) > 0.5
 
-    def mask(path: Path) -> np.ndarray:
-        return resize_mask(open_mask(path), "bcmi256", size) > 0.5
 
-    _write_array(folder / "composite.npy", [e.composite for e in entries], picture, (size, size, 3), pool)
-    _write_array(folder / "real.npy", reals, picture, (size, size, 3), pool)
-    _write_array(folder / "mask.npy", masks, mask, (size, size), pool)
+def _write_arrays(folder: Path, entries: list[Entry], size: int, pool: Executor) -> None:
+    """composite.npy, real.npy, mask.npy, and index.csv with the rows of the last two that belong to each composite."""
+    reals, masks = sorted({str(e.real) for e in entries}), sorted({str(e.mask) for e in entries})
+    _write_array(folder / "composite.npy", entries, lambda e: _picture(e.composite, size), (size, size, 3), pool)
+    _write_array(folder / "real.npy", reals, lambda path: _picture(path, size), (size, size, 3), pool)
+    _write_array(folder / "mask.npy", masks, lambda path: _mask(path, size), (size, size), pool)
     real_row, mask_row = ({path: i for i, path in enumerate(paths)} for paths in (reals, masks))
-    columns = ["subset", "name", "photo", "group", "kind", "real", "mask"]
-    rows = [(e.subset, e.name, e.photo, e.group, e.kind, real_row[e.real], mask_row[e.mask]) for e in entries]
-    return pd.DataFrame(rows, columns=columns)
+    with (folder / "index.csv").open("w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["subset", "name", "photo", "group", "kind", "real", "mask"])
+        for e in entries:
+            found = real_row[str(e.real)], mask_row[str(e.mask)]
+            rows.writerow([e.subset, e.name, e.photo, e.group, e.kind, *found])
 
 
-def _key(size: int, files: list[Path], names: Iterable[str] = ()) -> str:
+def _write_array(target: Path, items: Sequence, read: Callable, shape: tuple, pool: Executor) -> None:
+    """Row i is what `read` makes of items[i]. Not through a mapping, whose pages would count as memory in use."""
+    start = np.lib.format.open_memmap(target, "w+", np.uint8, (len(items), *shape)).offset
+    with target.open("r+b") as file:
+        file.seek(start)
+        for picture in _in_order(pool, read, items):
+            file.write(np.ascontiguousarray(picture, np.uint8))
+
+
+def _write_manifest(folder: Path, files: list[str], root: Path, size: int, pool: Executor) -> None:
+    """files.sha256, one line a file, and manifest.json with the side and the hash of the data.
+
+    That hash is of {"files": {name: hash, ...}, "size": side} as JSON, names in order and none held in memory.
+    """
+    data = hashlib.sha256(b'{"files": {')
+    hashes = _in_order(pool, lambda file: _digest(Path(file).read_bytes()), files)
+    with (folder / "files.sha256").open("w") as listed:
+        for number, (file, digest) in enumerate(zip(files, hashes, strict=True)):
+            name = Path(file).relative_to(root).as_posix()
+            data.update(f'{", " if number else ""}{json.dumps(name)}: "{digest}"'.encode())
+            listed.write(f"{digest}  {name}\n")
+    data.update(f'}}, "size": {size}}}'.encode())
+    manifest = {"size": size, "files": len(files), "data_hash": data.hexdigest()[:16]}
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def _key(size: int, files: Sequence[str], names: Iterable[str] = ()) -> str:
     """What a cache is made from, in twelve letters; lengths and times of change stand for the files' contents."""
     found = hashlib.sha256(json.dumps([FORMAT, size, PIL.__version__]).encode())
     for name in names:
         found.update(f"{name}\n".encode())
-    for path in files:
-        status = path.stat()
-        found.update(f"{path.as_posix()} {status.st_size} {status.st_mtime_ns}\n".encode())
+    for file in files:
+        status = os.stat(file)
+        found.update(f"{file} {status.st_size} {status.st_mtime_ns}\n".encode())
     return found.hexdigest()[:12]
 
 
-def _hashes(files: list[Path], pool: ThreadPoolExecutor) -> dict[Path, str]:
-    found: dict[Path, str] = {}
-    _for_each(pool, lambda path: found.__setitem__(path, _digest(path.read_bytes())), files)
-    return found
+def _by_photograph(entries: list[Entry]) -> list[list[Entry]]:
+    """Entries that share a target or a mask, together."""
+    found: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        found.setdefault((entry.subset, entry.photo), []).append(entry)
+    return list(found.values())
 
 
-def _for_each(pool: ThreadPoolExecutor, work: Callable, items: Sequence) -> None:
-    """Do `work` on every item, a few hundred at a time: an executor's own `map` keeps two kilobytes for each."""
+def _in_order(pool: Executor, work: Callable, items: Sequence) -> Iterator:
+    """What `work` makes of each item, a few hundred at a time: an executor's own `map` takes all on at once."""
 
-    def one_after_another(part: Sequence) -> None:
-        for item in part:
-            work(item)
+    def share(start: int) -> list:
+        return [work(item) for item in items[start : start + SHARE]]
 
     for start in range(0, len(items), ROUND):
-        block = items[start : start + ROUND]
-        list(pool.map(one_after_another, [block[i::PARTS] for i in range(PARTS)]))
+        for done in pool.map(share, range(start, min(start + ROUND, len(items)), SHARE)):
+            yield from done
 
 
-def _digest(content: bytes | str) -> str:
-    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

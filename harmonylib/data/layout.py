@@ -10,6 +10,7 @@ Source of the layout: bcmi/Image-Harmonization-Dataset-iHarmony4, ``README.md``.
 """
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -28,7 +29,7 @@ FOLDERS = ("composite_images", "masks", "real_images")
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # slots: a large set has a hundred thousand of them
 class Entry:
     """One triplet: the composite, its mask, and the real photograph (the target)."""
 
@@ -62,6 +63,11 @@ class Entry:
     def real(self) -> Path:
         return self.root / self.subset / "real_images" / f"{self.photo}.jpg"
 
+    @property
+    def files(self) -> tuple[Path, Path, Path]:
+        """composite, mask, real."""
+        return self.composite, self.mask, self.real
+
 
 def read_entries(root: str | Path, subset: str = "all", split: str = "test", val_share: float = 0.1) -> list[Entry]:
     """The triplets of one split, in the order of the lists; every file is there, none lies outside `root`.
@@ -92,7 +98,7 @@ def read_entries(root: str | Path, subset: str = "all", split: str = "test", val
     entries = [entry for name in wanted for entry in _split_of_subset(root, name, split, val_share)]
     if not entries:
         raise HarmonyError(f"{root}: the {split} lists of {', '.join(wanted)} are empty; check the *_{split}.txt files")
-    missing = [path for entry in entries for path in (entry.composite, entry.mask, entry.real) if not path.is_file()]
+    missing = [path for entry in entries for path in entry.files if not path.is_file()]
     if missing:
         raise HarmonyError(
             f"{missing[0]}: listed for {split} but missing{_and_more(missing)}; "
@@ -132,7 +138,7 @@ def problems(entries: list[Entry]) -> list[str]:
     """Decode every file once and say, one line each, what is wrong: unreadable, sizes that differ, an empty mask."""
     found, sizes = [], {}
     for entry in entries:
-        for path in (entry.composite, entry.mask, entry.real):
+        for path in entry.files:
             if path not in sizes:
                 try:
                     sizes[path] = (open_mask(path) if path == entry.mask else open_rgb(path)).size
@@ -154,9 +160,14 @@ def size_mismatch(entry: Entry, path: Path, size: tuple[int, int], expected: tup
     )
 
 
-def pictures_below(folder: Path) -> list[Path]:
+def pictures_below(folder: Path) -> list[str]:
     """Every picture file in a folder and the folders in it, sorted; none where there is no such folder."""
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES) if folder.is_dir() else []
+    return sorted(
+        os.path.join(inside, name)
+        for inside, _, names in os.walk(folder)
+        for name in names
+        if os.path.splitext(name)[1].lower() in PICTURES
+    )
 
 
 def open_rgb(path: Path) -> Image.Image:
@@ -206,16 +217,16 @@ def lists_of(root: Path, subset: str, split: str) -> tuple[Path, Path]:
 
 def lines_of(path: Path, subset: str) -> Iterator[tuple[str, str]]:
     """(subset/composite_images/name, where) of the lines that are a subset's, or no subset's. Raises: it is no text."""
+    common, others = path.name.startswith("IHD_"), set(KNOWN) - {subset}
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(map(str.strip, lines), 1):
+                folder, slash, _ = line.partition("/")
+                if line and not (common and slash and folder in others):
+                    whole = line if common or slash else f"{subset}/composite_images/{line}"
+                    yield whole, f"{path}, line {number}"
     except UnicodeDecodeError:
         raise HarmonyError(f"{path}: not a text file in UTF-8; copy the list again from the set's source") from None
-    common = path.name.startswith("IHD_")
-    for number, line in enumerate(map(str.strip, lines), 1):
-        folder, slash, _ = line.partition("/")
-        if line and not (common and slash and folder in set(KNOWN) - {subset}):
-            whole = line if common or slash else f"{subset}/composite_images/{line}"
-            yield whole, f"{path}, line {number}"
 
 
 def parse_line(root: Path, subset: str, line: str, where: str) -> Entry:
@@ -231,7 +242,7 @@ def parse_line(root: Path, subset: str, line: str, where: str) -> Entry:
             f"expected {subset}/composite_images/<photo>_<object>_<variant>.jpg"
         )
     entry = Entry(root, subset, path.stem)
-    for file in (entry.composite, entry.mask, entry.real):
+    for file in entry.files:
         if _through_link(file) and not file.resolve().is_relative_to(root.resolve()):
             raise HarmonyError(
                 f"{where}: {file} leads out of the set's folder through a link; keep the files inside it"

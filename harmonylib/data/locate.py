@@ -85,7 +85,7 @@ def _make_coco_mini(say) -> Path:
     return data_dir() / "coco-mini"
 
 
-def photographs(name: str, root: Path) -> list[Path]:
+def photographs(name: str, root: Path) -> list[str]:
     """Files of the photographs that LEMaRT perturbs, sorted: of a name in `PHOTOGRAPHS`, or of a folder.
 
     A set may bring its own in a folder of that name, as the embedded one does with `unlabelled`. Raises HarmonyError

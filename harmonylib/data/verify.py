@@ -78,7 +78,7 @@ def verify(root: str | Path, workers: int = 4) -> tuple[dict[str, list[Entry]], 
 def sound(entries: list[Entry], faults: list[Fault]) -> list[Entry]:
     """The triplets whose three files can be read and go together."""
     bad = {fault.file for fault in faults if fault.kind in ("missing", "unreadable", "size", "mask")}
-    return [e for e in entries if not bad & {_name(e, path) for path in (e.composite, e.mask, e.real)}]
+    return [e for e in entries if not bad & {_name(e, path) for path in e.files}]
 
 
 def report(faults: list[Fault]) -> pd.DataFrame:
@@ -216,13 +216,11 @@ def _background_error(composite, mask, real) -> float:
 
 def _not_listed(root: Path, subsets: list[str], entries: list[Entry]) -> Iterator[Fault]:
     """Files in the three folders that no list leads to."""
-    wanted = {path for e in entries for path in (e.composite, e.mask, e.real)}
-    for subset in subsets:
-        for folder in FOLDERS:
-            there = (root / subset / folder).iterdir() if (root / subset / folder).is_dir() else ()
-            for path in there:
-                if path not in wanted and not path.name.startswith("."):
-                    yield Fault(path.relative_to(root).as_posix(), "not listed", "in no list")
+    wanted = {str(path) for e in entries for path in e.files}
+    for folder in (root / subset / name for subset in subsets for name in FOLDERS):
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if str(path) not in wanted and not path.name.startswith("."):
+                yield Fault(path.relative_to(root).as_posix(), "not listed", "in no list")
 
 
 def _name(entry: Entry, path: Path) -> str:
