@@ -17,6 +17,8 @@ __version__ = "0.1.0"
 def __getattr__(name: str):
     if name.startswith("_"):
         raise AttributeError(name)
+    if name == "harmonize":  # a function; everything else is a module
+        return import_module("harmonylib.fullres").harmonize
     try:
         return import_module(f"harmonylib.{name}")
     except ModuleNotFoundError as error:

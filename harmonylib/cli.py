@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from harmonylib import __version__, cli_data
+from harmonylib import __version__, cli_data, cli_harmonize
 from harmonylib.cli_data import DATA_HELP, check_side
 from harmonylib.config import PROFILES
 from harmonylib.errors import HarmonyError
@@ -83,6 +83,9 @@ def _parser() -> Parser:
     command.add_argument("--size", type=int, default=256, help="side in px for methods without their own (default 256)")
     command.add_argument("--out", type=Path, required=True, help="CSV file to write, one row a composite and method")
     command.add_argument("--pictures", type=Path, metavar="FOLDER", help="write a strip of pictures for each composite")
+
+    text = "give the object of a composite the colours that its surroundings ask for, at full resolution"
+    cli_harmonize.add(_add(commands, "harmonize", cli_harmonize.run, text))
 
     command = _add(commands, "plan", _plan, "what a profile would run, how long and how much memory it takes here")
     _profile_and_data(command)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harmonylib import colour_maps
 from harmonylib.errors import HarmonyError
 
 S2AM_T4 = {  # name: module:class
@@ -108,6 +109,10 @@ class Harmonizer(nn.Module, ABC):
             image, mask = (F.pad(x, beyond, mode="reflect") for x in (image, mask))
         output = self.predict(image, mask)[..., :height, :width].to(dtype)
         return output if self.training else output.clamp(0, 1)
+
+    def maps(self, image: Tensor, mask: Tensor) -> Tensor:
+        """What the network does to a batch as colour maps (B, 12, h, w), which fit pictures of any size."""
+        return colour_maps.fit(image, self(image, mask), mask)
 
     @abstractmethod
     def predict(self, image: Tensor, mask: Tensor) -> Tensor:

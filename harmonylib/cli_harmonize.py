@@ -1,0 +1,94 @@
+"""``python -m harmonylib harmonize``: one picture, or a folder of them."""
+
+import sys
+from pathlib import Path
+
+from harmonylib.errors import HarmonyError
+from harmonylib.paths import check_writable
+
+
+def add(command) -> None:
+    """Its arguments."""
+    command.add_argument("composite", type=Path, metavar="COMPOSITE", help="a picture, or a folder of pictures")
+    text = "an image, polygons in JSON, or the word alpha; for a folder: a folder with the same names in it, or alpha"
+    command.add_argument("mask", type=Path, metavar="MASK", help=text)
+    command.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="file, or folder, to write")
+    text = "a checkpoint, the folder of a run, or identity, histogram or reinhard (default: the network that comes along)"
+    command.add_argument("--model", metavar="MODEL", help=text)
+    command.add_argument("--strength", type=float, default=1.0, help="0 changes nothing, 1 is the model's own, up to 2")
+    command.add_argument("--force", action="store_true", help="overwrite")
+
+
+def run(options) -> int:
+    from harmonylib import fullres, picture_masks, pictures
+
+    jobs = _jobs(options, pictures)
+    for _, _, out in jobs:
+        pictures.format_of(out)
+        if out.exists() and not options.force:
+            raise HarmonyError(f"{out}: is there already; name another, or add --force to overwrite")
+    change = fullres.changer(options.model, options.strength)
+
+    def harmonize(composite: Path, mask: Path, out: Path) -> None:
+        picture = pictures.read(composite)
+        levels = picture_masks.read(mask, picture)
+        pictures.write(picture.with_rgb(change(picture.rgb, levels)), out)
+
+    if not options.composite.is_dir():
+        harmonize(*jobs[0])
+        print(jobs[0][2])
+        return 0
+    return _all(jobs, harmonize, options.out)
+
+
+def _all(jobs: list[tuple[Path, Path, Path]], harmonize, folder: Path) -> int:
+    """Every picture that can be done; what is wrong with the others is said, one line each, and the exit code is 2."""
+    from tqdm import tqdm
+
+    folder.mkdir(parents=True, exist_ok=True)
+    wrong = []
+    for job in tqdm(jobs, unit="picture", disable=None):
+        try:
+            harmonize(*job)
+        except HarmonyError as error:
+            wrong.append(str(error))
+        except OSError as error:
+            if error.errno is not None and error.filename is None:  # not this picture's: the disk is full
+                raise
+            wrong.append(f"{error.filename or job[2]}: {error.strerror or error}")
+    for line in wrong:
+        print(f"harmonylib: {' '.join(line.split())}", file=sys.stderr)
+    print(f"{len(jobs) - len(wrong)} of {len(jobs)} pictures in {folder}")
+    return 2 if wrong else 0
+
+
+def _jobs(options, pictures) -> list[tuple[Path, Path, Path]]:
+    """(composite, mask, out) of each picture. Raises HarmonyError: a folder on one side only, no picture, no mask."""
+    composite, mask, out = options.composite, options.mask, options.out
+    alpha = str(mask) == "alpha"
+    if not composite.is_dir():
+        check_writable(out)
+        return [(composite, mask, out)]
+    if not (alpha or mask.is_dir()) or out.is_file():
+        wrong = out if out.is_file() else mask
+        raise HarmonyError(f"{wrong}: no folder, but {composite} is one; name folders on all three sides")
+    names = sorted(p for p in composite.iterdir() if p.suffix.lower() in (*pictures.FORMATS, ".bmp", ".gif"))
+    if not names:
+        raise HarmonyError(f"{composite}: no pictures in it; name a folder of JPEG, PNG, TIFF or WebP files")
+    jobs = []
+    for path in names:
+        ending = path.suffix if path.suffix.lower() in pictures.FORMATS else ".png"
+        jobs.append((path, mask if alpha else _mask_for(path, mask, pictures), out / f"{path.stem}{ending}"))
+    twice = {o for i, (_, _, o) in enumerate(jobs) if o in {other for _, _, other in jobs[:i]}}
+    if twice:
+        raise HarmonyError(f"{min(twice)}: two pictures would be written there; rename one of them")
+    return jobs
+
+
+def _mask_for(path: Path, folder: Path, pictures) -> Path:
+    """The mask of the same name, or of the same name without its last part, as iHarmony4's variants share one."""
+    for stem in (path.stem, path.stem.rsplit("_", 1)[0]):
+        for ending in (".png", ".json", *pictures.FORMATS):
+            if (folder / f"{stem}{ending}").is_file():
+                return folder / f"{stem}{ending}"
+    raise HarmonyError(f"{folder}: no mask {path.stem}.png (nor .jpg, .tif, .webp, .json) for {path}; add one")

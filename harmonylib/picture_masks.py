@@ -1,0 +1,106 @@
+"""The mask that goes with somebody's picture: an image, an alpha channel, or polygons in JSON."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from harmonylib import pictures
+from harmonylib.errors import HarmonyError
+from harmonylib.pictures import TURNED, Picture
+
+ALPHA = "alpha"  # in place of a mask's file: the picture's own alpha channel
+JPEG_NOISE = 0.05  # what is nearer than this to nothing or to all is nothing or all
+SUPERSAMPLING = 4  # a side, of polygons: what makes their edges soft
+
+
+def read(path: str | Path, picture: Picture) -> np.ndarray:
+    """How much of each pixel is object, (H, W) float32 in [0, 1].
+
+    path: an image (its alpha channel where it has one that is not solid, else its lightness), polygons (`.json`), or the
+    word ``alpha`` for the alpha channel of the picture itself. Raises HarmonyError: it cannot be read, is of another
+    size, or is empty or full.
+    """
+    if str(path) == ALPHA:
+        if picture.alpha is None:
+            raise HarmonyError("alpha: the picture has no alpha channel; name a mask")
+        mask, path = _levels(picture.alpha), "the alpha channel"
+    elif Path(path).suffix.lower() == ".json":
+        mask = polygons(path, picture.size)
+    else:
+        mask = of_picture(pictures.read(path), picture, str(path))
+        if pictures.FORMATS.get(Path(path).suffix.lower()) == "JPEG":
+            mask = ((mask - JPEG_NOISE) / (1 - 2 * JPEG_NOISE)).clip(0, 1)
+    check(mask, picture.size, path)
+    return mask
+
+
+def check(mask: np.ndarray, size: tuple[int, int], name: str | Path = "mask") -> None:
+    """Raises HarmonyError where a mask (H, W) in [0, 1] does not fit the picture, or leaves nothing to go by."""
+    if mask.shape != size[::-1]:
+        got = "x".join(map(str, mask.shape[::-1]))
+        raise HarmonyError(f"{name}: {got} px, but the composite has {size[0]}x{size[1]}; make them the same size")
+    if not np.isfinite(mask).all() or mask.min() < 0 or mask.max() > 1:
+        raise HarmonyError(f"{name}: a mask's values lie between 0 and 1; scale them")
+    if mask.max() <= 0.5:
+        raise HarmonyError(f"{name}: the mask is empty (nothing above half); paint the object white")
+    if mask.min() > 0.5:
+        raise HarmonyError(f"{name}: the mask covers the whole picture; leave the background black, to harmonize with")
+
+
+def polygons(path: str | Path, size: tuple[int, int]) -> np.ndarray:
+    """A mask drawn from JSON: a list of polygons, each [[x, y], ...] or [x, y, x, y, ...] in px of the upright picture.
+
+    Also {"polygons": such a list}, a COCO annotation ({"segmentation": ...}) and LabelMe's {"shapes": [{"points":
+    ...}]}. Raises HarmonyError: no such file, no JSON, no polygon in it.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        found = [np.asarray(p, np.float64).reshape(-1, 2) for p in _listed(content)]
+        if not found or any(len(p) < 3 or not np.isfinite(p).all() for p in found):
+            raise ValueError("a polygon has three corners or more")
+    except FileNotFoundError:
+        raise HarmonyError(f"{path}: no such file; name a mask") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise HarmonyError(f'{path}: no polygons in it ({reason}); write {{"polygons": [[[x, y], ...], ...]}}') from None
+    return _drawn(found, size)
+
+
+def _listed(content) -> list:
+    if isinstance(content, dict):
+        if "shapes" in content:
+            return [shape["points"] for shape in content["shapes"]]
+        content = content["polygons"] if "polygons" in content else content["segmentation"]
+    alone = content and np.ndim(content[0]) < 2 and np.ndim(content[0][0] if np.ndim(content[0]) else 0) == 0
+    # [[x, y], ...] is one polygon, [[x, y, x, y, ...], ...] are several
+    return [content] if alone and (np.ndim(content[0]) == 0 or len(content[0]) == 2) else content
+
+
+def _drawn(found: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """A strip at a time, or a large picture's finer grid would take gigabytes."""
+    width, height = size
+    mask = np.empty((height, width), np.float32)
+    for top in range(0, height, 256):
+        rows = min(256, height - top)
+        strip = Image.new("L", (SUPERSAMPLING * width, SUPERSAMPLING * rows))
+        draw = ImageDraw.Draw(strip)
+        for corners in found:
+            scaled = ((corners - (0, top)) * SUPERSAMPLING).clip(-1e6, 1e6)
+            draw.polygon([tuple(c) for c in scaled.tolist()], fill=255)
+        mask[top : top + rows] = np.asarray(strip.reduce(SUPERSAMPLING), np.float32) / 255
+    return mask
+
+
+def of_picture(mask: Picture, picture: Picture, name: str) -> np.ndarray:
+    solid = mask.alpha is None or mask.alpha.min() == np.iinfo(mask.alpha.dtype).max
+    levels = _levels(mask.pixels if solid else mask.alpha)
+    levels = levels if levels.ndim == 2 else levels @ np.array([0.299, 0.587, 0.114], np.float32)
+    if levels.shape != picture.pixels.shape[:2] and mask.orientation == 1:
+        return TURNED.get(picture.orientation, np.asarray)(levels)  # drawn on the pixels as they are stored
+    return levels
+
+
+def _levels(pixels: np.ndarray) -> np.ndarray:
+    return pixels.astype(np.float32) / np.iinfo(pixels.dtype).max

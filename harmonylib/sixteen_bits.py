@@ -1,0 +1,78 @@
+"""PNG and TIFF of 16 bits a channel, which Pillow reads as 8: decoded by torchvision and tifffile.
+
+No library at hand writes such a PNG with its colour profile; the format needs so little that it is done here.
+Format: w3.org/TR/png-3.
+"""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image
+
+from harmonylib.errors import HarmonyError
+
+BITS_PER_SAMPLE = 258  # a TIFF tag
+PNG_COLOURS = {1: 0, 2: 4, 3: 2, 4: 6}  # channels: colour type
+
+
+def has(image: Image.Image, content: bytes) -> bool:
+    """Whether a file that Pillow has opened holds 16 bits a channel that Pillow would not give."""
+    if image.mode.startswith("I"):
+        return False
+    if image.format == "PNG":
+        return content[24] == 16
+    return image.format == "TIFF" and set(image.tag_v2.get(BITS_PER_SAMPLE, ())) == {16}
+
+
+def read(image: Image.Image, content: bytes) -> np.ndarray:
+    """(H, W) or (H, W, channels) uint16, as the file has it. Raises HarmonyError: a TIFF's compression is unknown."""
+    if image.format == "PNG":
+        import torch  # only here: few pictures need it
+        from torchvision.io import ImageReadMode, decode_png
+
+        decoded = decode_png(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.UNCHANGED)
+        return decoded.permute(1, 2, 0).numpy()
+    import tifffile
+
+    try:
+        return tifffile.imread(io.BytesIO(content))
+    except ValueError as error:  # compressed in a way that needs imagecodecs
+        raise HarmonyError(f"a TIFF of 16 bits that cannot be decoded ({error}); pip install imagecodecs") from None
+
+
+def png(pixels: np.ndarray, profile: bytes | None, exif: bytes | None) -> bytes:
+    """A PNG of (H, W, 1 to 4) uint16, each row stored as its difference from the one above (filter 2)."""
+    height, width, channels = pixels.shape
+    rows = pixels.astype(">u2").view(np.uint8).reshape(height, -1)
+    differences = np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1]))
+    filtered = np.concatenate([np.full((height, 1), 2, np.uint8), differences], axis=1)
+    header = struct.pack(">IIBBBBB", width, height, 16, PNG_COLOURS[channels], 0, 0, 0)
+    chunks = [(b"IHDR", header)]
+    if profile:
+        chunks.append((b"iCCP", b"profile\0\0" + zlib.compress(profile)))
+    if exif:
+        chunks.append((b"eXIf", exif.removeprefix(b"Exif\0\0")))
+    chunks += [(b"IDAT", zlib.compress(filtered.tobytes(), 3)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+
+
+def tiff(pixels: np.ndarray, profile: bytes | None) -> bytes:
+    """A TIFF of (H, W, 1 to 4) uint16, deflated."""
+    import tifffile
+
+    channels, target = pixels.shape[2], io.BytesIO()
+    tifffile.imwrite(
+        target,
+        pixels if channels > 1 else pixels[..., 0],
+        photometric="rgb" if channels > 2 else "minisblack",
+        planarconfig="contig" if channels > 1 else None,
+        extrasamples=["unassalpha"] if channels in (2, 4) else None,
+        iccprofile=profile,
+        compression="adobe_deflate",
+        metadata=None,
+    )
+    return target.getvalue()
