@@ -87,6 +87,14 @@ def _parser() -> Parser:
     text = "give the object of a composite the colours that its surroundings ask for, at full resolution"
     cli_harmonize.add(_add(commands, "harmonize", cli_harmonize.run, text))
 
+    command = _add(commands, "leaderboard", _leaderboard, "rank the rows of `evaluate` under one protocol")
+    command.add_argument("rows", nargs="+", metavar="CSV", help="files that `evaluate --out` wrote")
+    command.add_argument("--protocol", help="which, where the rows are of several: these are never mixed")
+
+    command = _add(commands, "votes", _votes, "Bradley-Terry scores from pairwise votes")
+    command.add_argument("votes", metavar="CSV", help="one row a vote: winner, loser and, if you have it, picture")
+    command.add_argument("--out", type=Path, help="CSV file to write the scores to")
+
     command = _add(commands, "plan", _plan, "what a profile would run, how long and how much memory it takes here")
     _profile_and_data(command)
 
@@ -108,7 +116,7 @@ def _add(commands, name: str, run, text: str) -> argparse.ArgumentParser:
 
 
 def _methods(command: argparse.ArgumentParser) -> None:
-    text = "one or more of identity, histogram, reinhard, checkpoints and folders of runs"
+    text = "one or more of identity, histogram, reinhard, checkpoints, folders of runs, and (evaluate) of anyone's outputs"
     command.add_argument("--method", nargs="+", required=True, metavar="METHOD", help=text)
 
 
@@ -154,11 +162,12 @@ def _evaluate(options) -> None:
     from harmonylib import evaluation, metrics
     from harmonylib.data.layout import read_entries
     from harmonylib.data.locate import locate
-    from harmonylib.study import method_from
+    from harmonylib.study import is_outputs, method_from
 
     check_writable(options.out)
     rules = [metrics.get_protocol(protocol) for protocol in options.protocol]
-    methods = {name: method_from(name) for name in options.method}
+    outputs = {name for name in options.method if is_outputs(name)}
+    methods = {name: (None, None) if name in outputs else method_from(name) for name in options.method}
     _, root = locate(options.data)
     entries = read_entries(root, options.subset, options.split)
     tables, idle = [], {}  # doing nothing, by protocol and size
@@ -168,7 +177,10 @@ def _evaluate(options) -> None:
             key = rule.name, size
             if key not in idle:
                 idle[key] = evaluation.evaluate(evaluation.baseline("identity"), entries, *key)
-            rows = idle[key] if name == "identity" else evaluation.evaluate(method, entries, *key)
+            if name in outputs:
+                rows = evaluation.evaluate_outputs(Path(name), entries, *key)
+            else:
+                rows = idle[key] if name == "identity" else evaluation.evaluate(method, entries, *key)
             tables.append(rows.assign(method=name))
             _print_scores(name, rows, idle[key])
     pd.concat(tables, ignore_index=True).to_csv(options.out, index=False)
@@ -215,6 +227,28 @@ def _score(options) -> None:
         print(f"protocol {options.protocol}")
         for name, value in values.items():
             print(f"{name:6}{value:.6g}")
+
+
+def _leaderboard(options) -> None:
+    from harmonylib import leaderboard
+
+    rows = leaderboard.under(leaderboard.read(options.rows), options.protocol)
+    subsets = list(dict.fromkeys(rows["subset"]))
+    for subset in [*subsets, None] if len(subsets) > 1 else subsets:
+        print(f"{subset or 'all'} under {rows['protocol'].iloc[0]}:")
+        print(leaderboard.ranked(rows, subset).to_string(index=False, float_format="%.2f"))
+    print(f"{leaderboard.UNSTATED}:")
+    print(leaderboard.printed(subsets).to_string(index=False, float_format="%g", na_rep="-"))
+
+
+def _votes(options) -> None:
+    from harmonylib import votes
+
+    check_writable(options.out)
+    table = votes.scores(votes.read(options.votes))
+    print(table.to_string(index=False, float_format="%.3f"))
+    if options.out:
+        table.to_csv(options.out, index=False, float_format="%.6g", lineterminator="\n")
 
 
 def _check_records(options) -> int:

@@ -17,7 +17,7 @@ from torch import Tensor
 CELLS = 16  # places along a side of a fitted map
 WINDOW = (0.0625, 0.25, 0.375, 0.25, 0.0625)  # over cells: what a fitted place looks at
 LEAN = 0.02  # share of a window that stands for the whole object: a place with little of it does as the rest does
-FLAT = 3e-4  # squared colours below which a matrix cannot be told from an offset, and stays small
+FLAT = 5e-5  # squared colours below which a matrix cannot be told from an offset, and stays small
 
 
 def fit(composite: Tensor, output: Tensor, mask: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ statistics and doing nothing are all wrapped into that form.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 
 from harmonylib import baselines, metrics
 from harmonylib.data.cache import Cache
-from harmonylib.data.layout import Entry
+from harmonylib.data.layout import PICTURES, Entry
+from harmonylib.errors import HarmonyError
 
 Method = Callable[[Tensor, Tensor], Tensor]
 Batch = tuple[Sequence[Entry], Tensor, Tensor, Tensor]  # entries, composite, mask, real
@@ -73,14 +75,43 @@ def evaluate(method: Method, entries: list[Entry], protocol: str = "bcmi256", si
     """Per-image rows: name, subset, photo, group, kind, protocol, foreground_ratio, mse, psnr, fmse, fpsnr and the
     `diagnostics`. Files are read under the protocol's own resampler; `size` replaces its 256 px.
     """
+    return _rows(lambda batch, composite, mask: method(composite, mask), entries, protocol, size)
+
+
+def _rows(predict: Callable, entries: list[Entry], protocol: str, size: int | None) -> pd.DataFrame:
     tables = []
     for batch, composite, mask, real in _batches(tuple(entries), protocol, size):
-        tables.append(score_rows(method(composite, mask), composite, mask, real, protocol))
+        tables.append(score_rows(predict(batch, composite, mask), composite, mask, real, protocol))
         for key in ("kind", "group", "photo", "subset", "name"):
             tables[-1].insert(0, key, [getattr(entry, key) for entry in batch])
     rows = pd.concat(tables, ignore_index=True)
     rows.insert(5, "protocol", metrics.caption(protocol, size))
     return rows
+
+
+def evaluate_outputs(folder: Path, entries: list[Entry], protocol: str = "bcmi256", size: int | None = None) -> pd.DataFrame:
+    """The rows of `evaluate` for pictures that somebody else's method has made: `folder` holds one of each composite's
+    name, in any format. Raises HarmonyError: some are missing, or have another size than a picture is scored at.
+    """
+    files = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in PICTURES}
+    missing = [entry.name for entry in entries if entry.name not in files]
+    if missing:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise HarmonyError(f"{folder}: no output {missing[0]}{more}; it takes one of each composite on the list")
+
+    def output(batch: Sequence[Entry], composite: Tensor, mask: Tensor) -> Tensor:
+        pictures = []
+        for entry, like in zip(batch, composite, strict=True):
+            picture = metrics.resize_image(metrics.open_image(files[entry.name]), protocol, size)
+            if picture.shape[:2] != like.shape[1:]:
+                raise HarmonyError(
+                    f"{files[entry.name]}: {picture.shape[1]}x{picture.shape[0]} px, but under {protocol} its composite "
+                    f"has {like.shape[2]}x{like.shape[1]}; write outputs at the composites' own size"
+                )
+            pictures.append(torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1))
+        return torch.stack(pictures)
+
+    return _rows(output, entries, protocol, size)
 
 
 def evaluate_cached(method: Method, cache: Cache, rows: np.ndarray) -> pd.DataFrame:

@@ -53,6 +53,7 @@ def harmonize(composite, mask, model=None, *, strength: float = 1.0):
     picture = pictures.Picture(colours if colours.dtype in (np.uint8, np.uint16) else _unit(colours))
     levels = _mask(pictures.of(mask) if isinstance(mask, Image.Image) else mask, picture)
     changed = picture.with_rgb(change(picture.rgb, levels)).pixels.astype(array.dtype)
+    changed[levels == 0] = colours[levels == 0]  # of a type that is finer than what was computed
     return changed if array.ndim == 2 or array.shape[2] == 3 else np.dstack([changed, array[..., 3]])
 
 

@@ -29,7 +29,7 @@ def read(path: str | Path, picture: Picture) -> np.ndarray:
     elif Path(path).suffix.lower() == ".json":
         mask = polygons(path, picture.size)
     else:
-        mask = of_picture(pictures.read(path), picture, str(path))
+        mask = of_picture(pictures.read(path), picture)
         if pictures.FORMATS.get(Path(path).suffix.lower()) == "JPEG":
             mask = ((mask - JPEG_NOISE) / (1 - 2 * JPEG_NOISE)).clip(0, 1)
     check(mask, picture.size, path)
@@ -93,7 +93,8 @@ def _drawn(found: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
     return mask
 
 
-def of_picture(mask: Picture, picture: Picture, name: str) -> np.ndarray:
+def of_picture(mask: Picture, picture: Picture) -> np.ndarray:
+    """The levels (H, W) in [0, 1] of a mask that is a picture itself: its alpha channel, or its lightness."""
     solid = mask.alpha is None or mask.alpha.min() == np.iinfo(mask.alpha.dtype).max
     levels = _levels(mask.pixels if solid else mask.alpha)
     levels = levels if levels.ndim == 2 else levels @ np.array([0.299, 0.587, 0.114], np.float32)

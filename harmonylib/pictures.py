@@ -18,7 +18,7 @@ from harmonylib import sixteen_bits
 from harmonylib.errors import HarmonyError
 
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
-READ = ("JPEG", "MPO", "PNG", "TIFF", "WEBP", "BMP", "GIF")  # MPO: a JPEG of a phone, with others behind it
+READ = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
 ORIENTATION = 274
 TURNED = {  # EXIF's orientation: how to stand upright
     2: lambda a: a[:, ::-1],
