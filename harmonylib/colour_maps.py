@@ -42,7 +42,9 @@ def fit(composite: Tensor, output: Tensor, mask: Tensor) -> Tensor:
     return solved.transpose(3, 4).flatten(3).permute(0, 3, 1, 2).to(composite)  # channel 4 c + k: of colour c
 
 
-def apply(maps: Tensor, composite: Tensor, mask: Tensor, rows: slice = slice(None), height: int | None = None) -> Tensor:
+def apply(
+    maps: Tensor, composite: Tensor, mask: Tensor, rows: slice = slice(None), height: int | None = None
+) -> Tensor:
     """The composite (B, 3, H, W) in [0, 1], changed inside its mask (B, 1, H, W) by the map (B, 12, h, w).
 
     Of a picture too large to do at once, `composite` and `mask` may be the `rows` of one of the given `height`.
@@ -64,5 +66,7 @@ def _weights(places: int, pixels: int) -> Tensor:
 def _smoothed(sums: Tensor) -> Tensor:
     window = torch.tensor(WINDOW, dtype=sums.dtype, device=sums.device)
     planes = sums.flatten(0, 1)[:, None]
-    planes = F.conv2d(F.conv2d(planes, window.view(1, 1, 1, 5), padding=(0, 2)), window.view(1, 1, 5, 1), padding=(2, 0))
+    planes = F.conv2d(
+        F.conv2d(planes, window.view(1, 1, 1, 5), padding=(0, 2)), window.view(1, 1, 5, 1), padding=(2, 0)
+    )
     return planes[:, 0].unflatten(0, sums.shape[:2])

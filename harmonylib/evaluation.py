@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harmonylib import baselines, metrics
+from harmonylib import baselines, fullres, metrics
 from harmonylib.data.cache import Cache
 from harmonylib.data.layout import PICTURES, Entry
 from harmonylib.errors import HarmonyError
@@ -41,7 +41,7 @@ def baseline(name: str) -> Method:
 
 
 def network(model: nn.Module) -> Method:
-    """A network in evaluation mode, on the device its weights are on."""
+    """A network in evaluation mode, on the device its weights are on; under ``fullres`` by its colour map."""
 
     @torch.no_grad()
     def predict(composite: Tensor, mask: Tensor) -> Tensor:
@@ -49,6 +49,13 @@ def network(model: nn.Module) -> Method:
         device = next(model.parameters()).device
         return 255 * model(composite.to(device) / 255, mask.to(device)).float()
 
+    def at_full_resolution(composite: Tensor, mask: Tensor) -> Tensor:
+        """One picture: seen at the side of training, changed at its own, as `hl.harmonize` does."""
+        picture, levels = composite[0].permute(1, 2, 0).numpy() / 255, mask[0, 0].float().numpy()
+        changed = fullres.paint(fullres.maps(model, picture, levels), picture, levels)
+        return 255 * torch.from_numpy(changed).permute(2, 0, 1)[None]
+
+    predict.at_full_resolution = at_full_resolution
     return predict
 
 
@@ -75,6 +82,8 @@ def evaluate(method: Method, entries: list[Entry], protocol: str = "bcmi256", si
     """Per-image rows: name, subset, photo, group, kind, protocol, foreground_ratio, mse, psnr, fmse, fpsnr and the
     `diagnostics`. Files are read under the protocol's own resampler; `size` replaces its 256 px.
     """
+    if metrics.get_protocol(protocol).size is None:
+        method = getattr(method, "at_full_resolution", method)
     return _rows(lambda batch, composite, mask: method(composite, mask), entries, protocol, size)
 
 
@@ -89,7 +98,9 @@ def _rows(predict: Callable, entries: list[Entry], protocol: str, size: int | No
     return rows
 
 
-def evaluate_outputs(folder: Path, entries: list[Entry], protocol: str = "bcmi256", size: int | None = None) -> pd.DataFrame:
+def evaluate_outputs(
+    folder: Path, entries: list[Entry], protocol: str = "bcmi256", size: int | None = None
+) -> pd.DataFrame:
     """The rows of `evaluate` for pictures that somebody else's method has made: `folder` holds one of each composite's
     name, in any format. Raises HarmonyError: some are missing, or have another size than a picture is scored at.
     """
@@ -104,9 +115,10 @@ def evaluate_outputs(folder: Path, entries: list[Entry], protocol: str = "bcmi25
         for entry, like in zip(batch, composite, strict=True):
             picture = metrics.resize_image(metrics.open_image(files[entry.name]), protocol, size)
             if picture.shape[:2] != like.shape[1:]:
+                sizes = [f"{width}x{height}" for height, width in (picture.shape[:2], like.shape[1:])]
                 raise HarmonyError(
-                    f"{files[entry.name]}: {picture.shape[1]}x{picture.shape[0]} px, but under {protocol} its composite "
-                    f"has {like.shape[2]}x{like.shape[1]}; write outputs at the composites' own size"
+                    f"{files[entry.name]}: {sizes[0]} px, but its composite has {sizes[1]} under {protocol}; "
+                    "write outputs at the composites' own size"
                 )
             pictures.append(torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1))
         return torch.stack(pictures)

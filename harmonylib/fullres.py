@@ -1,7 +1,7 @@
 """``hl.harmonize``: any picture, at its own size, by any network that was trained at 256 px or less.
 
 The network looks at the picture scaled to the side it was trained at. What it does there becomes a colour map
-(`colour_maps`), which is applied to the picture's own pixels: sharpness stays, and where the mask is 0 so does every bit.
+(`colour_maps`), which is applied to the picture's own pixels: sharpness stays, and so does every bit of the background.
 """
 
 from collections.abc import Callable
@@ -28,13 +28,14 @@ def harmonize(composite, mask, model=None, *, strength: float = 1.0):
     Args:
         composite: an array (H,W,3), (H,W,4) with alpha last, or grey (H,W), uint8, uint16, or float in [0,1]; or a
             Pillow image of any mode.
-        mask: how much of each pixel is object: an array (H,W), bool, uint8, uint16, or float in [0,1]; or a Pillow image.
-        model: None for the network that comes with the package; a network; the file or folder of a checkpoint; or one of
-            identity, histogram, reinhard.
+        mask: how much of each pixel is object: an array (H,W), bool, uint8, uint16, or float in [0,1]; or a Pillow
+            image.
+        model: a network; the file or folder of a checkpoint; or one of identity, histogram, reinhard. None is for the
+            network that comes with the package: this version has none yet, and says so.
         strength: 0 changes nothing, 1 is what the model does; up to 2.
 
-    Returns the same kind of thing, of the same size and type; pixels where the mask is 0 keep their bits. A Pillow image
-    comes back upright (EXIF orientation applied), a palette as RGB.
+    Returns the same kind of thing, of the same size and type; pixels where the mask is 0 keep their bits. A Pillow
+    image comes back upright (EXIF orientation applied), a palette as RGB.
 
     Raises HarmonyError: composite and mask differ in size, the mask is empty or full, there is no such model.
     """
@@ -69,11 +70,11 @@ def changer(model=None, strength: float = 1.0) -> Change:
 
 @lru_cache(maxsize=2)
 def load(model: str | Path | None = None) -> nn.Module:
-    """The shipped network, or that of a checkpoint (a file, or the folder of a run). Raises HarmonyError: neither."""
+    """The network of a checkpoint: a file, or the folder of a run. Raises HarmonyError where there is none."""
     if model is None:
-        from harmonylib import weights
-
-        return weights.shipped()
+        raise HarmonyError(
+            "no network comes with this version yet; name a checkpoint of your own training, or histogram or reinhard"
+        )
     path = Path(model) / "checkpoint.pt" if Path(model).is_dir() else Path(model)
     if not path.is_file():
         raise HarmonyError(f"model {str(model)!r}: neither a checkpoint nor one of {', '.join(BASELINES)}; name one")
@@ -129,7 +130,11 @@ def _mask(mask, picture: pictures.Picture) -> np.ndarray:
         levels = picture_masks.of_picture(mask, picture)
     else:
         levels = np.asarray(mask)
-        levels = levels if np.issubdtype(levels.dtype, np.floating) else levels / (1 if levels.dtype == bool else np.iinfo(levels.dtype).max)
+        levels = (
+            levels
+            if np.issubdtype(levels.dtype, np.floating)
+            else levels / (1 if levels.dtype == bool else np.iinfo(levels.dtype).max)
+        )
         levels = levels.astype(np.float32)
     picture_masks.check(levels, picture.size)
     return levels

@@ -30,7 +30,9 @@ def read(files: Sequence[str | Path]) -> pd.DataFrame:
         except FileNotFoundError:
             raise HarmonyError(f"{file}: no such file; make it with `evaluate --out`") from None
         except (ValueError, OSError) as error:
-            raise HarmonyError(f"{file}: not a table ({' '.join(str(error).split())}); make it with `evaluate`") from None
+            raise HarmonyError(
+                f"{file}: not a table ({' '.join(str(error).split())}); make it with `evaluate`"
+            ) from None
         missing = [column for column in NEEDED if column not in table]
         if missing:
             raise HarmonyError(f"{file}: lacks the column {missing[0]}; make it with `evaluate --out`")
@@ -39,7 +41,9 @@ def read(files: Sequence[str | Path]) -> pd.DataFrame:
     twice = rows.duplicated([*KEYS, "method", "protocol"])
     if twice.any():
         first = rows[twice].iloc[0]
-        raise HarmonyError(f"{first['method']} has two scores for {first['name']} under {first['protocol']}; name one run of it")
+        raise HarmonyError(
+            f"{first['method']} has two scores for {first['name']} under {first['protocol']}; name one run of it"
+        )
     return rows
 
 
@@ -47,7 +51,9 @@ def under(rows: pd.DataFrame, protocol: str | None) -> pd.DataFrame:
     """The rows of one protocol. Raises HarmonyError where there are several and none is named, or none of that name."""
     found = list(dict.fromkeys(rows["protocol"]))
     if protocol is None and len(found) > 1:
-        raise HarmonyError(f"rows of {len(found)} protocols ({', '.join(found)}): these do not mix; name one with --protocol")
+        raise HarmonyError(
+            f"rows of {len(found)} protocols ({', '.join(found)}): these do not mix; name one with --protocol"
+        )
     if protocol is not None and protocol not in found:
         raise HarmonyError(f"protocol {protocol}: no rows; there are {', '.join(found)}")
     return rows[rows["protocol"] == (protocol or found[0])]
@@ -64,14 +70,18 @@ def ranked(rows: pd.DataFrame, subset: str | None = None) -> pd.DataFrame:
     for method, part in pictures.items():
         if not part.index.equals(pictures[first].index):
             odd = len(part.index.symmetric_difference(pictures[first].index))
-            raise HarmonyError(f"{method} and {first} were not scored on the same pictures ({odd} differ); score both on one list")
+            raise HarmonyError(
+                f"{method} and {first} were not scored on the same pictures ({odd} differ); score both on one list"
+            )
     idle, table = pictures.get("identity"), []
     for method, part in pictures.items():
         row = {"method": method} | summarise(part).iloc[0][["n", *METRICS]].to_dict()
         row["fMSE, 95 %"] = _interval(statistics.bootstrap_mean, part["fmse"], part["group"])
         if idle is not None:
             row["share of doing nothing"] = _interval(
-                lambda a, g: statistics.paired_bootstrap(a, idle["fmse"], g, statistic="ratio"), part["fmse"], part["group"]
+                lambda a, g: statistics.paired_bootstrap(a, idle["fmse"], g, statistic="ratio"),
+                part["fmse"],
+                part["group"],
             )
             row["improved"] = f"{(part['fmse'] < idle['fmse']).mean():.0%}"
         table.append(row)
@@ -81,7 +91,9 @@ def ranked(rows: pd.DataFrame, subset: str | None = None) -> pd.DataFrame:
 def printed(subsets: Sequence[str]) -> pd.DataFrame:
     """What the two papers print for these subsets and for all: paper, method, and a column a subset and metric."""
     values = paper_values.load()
-    values = values[(values["table"] == "table1") & values["metric"].isin(METRICS) & values["subset"].isin([*subsets, "all"])]
+    values = values[
+        (values["table"] == "table1") & values["metric"].isin(METRICS) & values["subset"].isin([*subsets, "all"])
+    ]
     table = values.assign(what=values["subset"] + " " + values["metric"])
     return table.pivot_table(index=["paper", "method"], columns="what", values="value", sort=False).reset_index()
 

@@ -18,8 +18,8 @@ SUPERSAMPLING = 4  # a side, of polygons: what makes their edges soft
 def read(path: str | Path, picture: Picture) -> np.ndarray:
     """How much of each pixel is object, (H, W) float32 in [0, 1].
 
-    path: an image (its alpha channel where it has one that is not solid, else its lightness), polygons (`.json`), or the
-    word ``alpha`` for the alpha channel of the picture itself. Raises HarmonyError: it cannot be read, is of another
+    path: an image (its alpha channel where it has one that is not solid, else its lightness), polygons (`.json`), or
+    the word ``alpha`` for the alpha channel of the picture itself. Raises HarmonyError: it cannot be read, has another
     size, or is empty or full.
     """
     if str(path) == ALPHA:
@@ -64,7 +64,9 @@ def polygons(path: str | Path, size: tuple[int, int]) -> np.ndarray:
         raise HarmonyError(f"{path}: no such file; name a mask") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:100]
-        raise HarmonyError(f'{path}: no polygons in it ({reason}); write {{"polygons": [[[x, y], ...], ...]}}') from None
+        raise HarmonyError(
+            f'{path}: no polygons in it ({reason}); write {{"polygons": [[[x, y], ...], ...]}}'
+        ) from None
     return _drawn(found, size)
 
 

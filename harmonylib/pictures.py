@@ -31,6 +31,7 @@ TURNED = {  # EXIF's orientation: how to stand upright
 }
 TIFF_WORDS = (270, 271, 272, 305, 306, 315, 33432)  # of a TIFF's tags, those that do not describe its own bytes
 JPEG_QUALITY = 95  # where the source is no JPEG, whose own tables are used again
+PNG_END = b"IEND\xaeB`\x82"
 PNG_LEVEL = 3  # of compression: half the time of the usual 6, a few per cent more bytes
 
 
@@ -71,15 +72,17 @@ class Picture:
 
 
 def read(path: str | Path) -> Picture:
-    """Raises HarmonyError, naming the file: not there, no picture of a known format, damaged, several frames, 32 bits."""
+    """Raises HarmonyError, naming the file: not there, of no known format, damaged, of several frames, of 32 bits."""
     path = Path(path)
     try:
         content = path.read_bytes()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # twice as large is an error
+            warnings.simplefilter("ignore")  # of damage that is an error below, of sizes short of Pillow's limit
             with Image.open(io.BytesIO(content), formats=READ) as image:
                 deep = sixteen_bits.has(image, content)
                 image.load()
+                if image.format == "PNG" and PNG_END not in content:  # Pillow lets it pass
+                    raise ValueError("file is truncated")
                 return of(image, sixteen_bits.read(image, content) if deep else None)
     except HarmonyError as error:
         raise HarmonyError(f"{path}: {error}") from None
@@ -121,7 +124,9 @@ def of(image: Image.Image, deep: np.ndarray | None = None) -> Picture:
         pixels = np.asarray(image.convert(("LA" if clear else "L") if grey else ("RGBA" if clear else "RGB")))
         if clear:
             pixels, alpha = pixels[..., 0 if grey else slice(3)], pixels[..., -1]
-    return Picture(turn(pixels), None if alpha is None else turn(alpha), None if cmyk is None else turn(cmyk), kept, orientation)
+    return Picture(
+        turn(pixels), None if alpha is None else turn(alpha), None if cmyk is None else turn(cmyk), kept, orientation
+    )
 
 
 def to_pil(picture: Picture) -> Image.Image:
@@ -165,7 +170,11 @@ def encode(picture: Picture, suffix: str, name: str | Path = "picture") -> bytes
         layers = picture.pixels if picture.alpha is None else np.dstack([picture.pixels, picture.alpha])
         layers = np.atleast_3d(layers)
         profile = kept.get("icc_profile")
-        return sixteen_bits.tiff(layers, profile) if kind == "TIFF" else sixteen_bits.png(layers, profile, kept.get("exif"))
+        return (
+            sixteen_bits.tiff(layers, profile)
+            if kind == "TIFF"
+            else sixteen_bits.png(layers, profile, kept.get("exif"))
+        )
     image, target = to_pil(picture), io.BytesIO()
     own = tables if tables and image.mode == tables["mode"] else {}
     options = {

@@ -61,16 +61,18 @@ def png(pixels: np.ndarray, profile: bytes | None, exif: bytes | None) -> bytes:
 
 
 def tiff(pixels: np.ndarray, profile: bytes | None) -> bytes:
-    """A TIFF of (H, W, 1 to 4) uint16, deflated."""
+    """A TIFF of (H, W, 1 to 4) uint16, deflated; grey with alpha as RGB, for Pillow does not know the other."""
     import tifffile
 
+    if pixels.shape[2] == 2:
+        pixels = pixels[..., [0, 0, 0, 1]]
     channels, target = pixels.shape[2], io.BytesIO()
     tifffile.imwrite(
         target,
         pixels if channels > 1 else pixels[..., 0],
         photometric="rgb" if channels > 2 else "minisblack",
         planarconfig="contig" if channels > 1 else None,
-        extrasamples=["unassalpha"] if channels in (2, 4) else None,
+        extrasamples=["unassalpha"] if channels == 4 else None,
         iccprofile=profile,
         compression="adobe_deflate",
         metadata=None,

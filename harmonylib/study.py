@@ -306,7 +306,11 @@ def results_of(profile: str = "auto", data: str = "auto") -> Path:
 
 def is_outputs(name: str) -> bool:
     """Whether a method's name is a folder of pictures that it has made, and no run's."""
-    return Path(name).is_dir() and not (Path(name) / "checkpoint.pt").is_file() and not (Path(name) / "config.json").is_file()
+    return (
+        Path(name).is_dir()
+        and not (Path(name) / "checkpoint.pt").is_file()
+        and not (Path(name) / "config.json").is_file()
+    )
 
 
 def method_from(name: str) -> tuple[evaluation.Method, int | None]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.sparse.csgraph import connected_components
 
 from harmonylib.errors import HarmonyError
 
@@ -17,7 +18,7 @@ PRIOR = 0.01  # of choix's regularisation: a method that never lost has a finite
 
 
 def read(path: str | Path) -> pd.DataFrame:
-    """Votes: columns winner, loser and, if there, picture and rater. Raises HarmonyError: no such file, table or vote."""
+    """Votes: columns winner, loser and, if there, picture. Raises HarmonyError: no such file, no table, a bad vote."""
     try:
         votes = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
     except FileNotFoundError:
@@ -38,39 +39,38 @@ def read(path: str | Path) -> pd.DataFrame:
 def scores(votes: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """One row a method, best first: score, low, high (95 %, over pictures), votes, won (share).
 
-    Scores have mean 0; a difference of 1 is a win in 73 % of votes. Intervals are NaN where the votes name fewer than
-    two pictures. Raises HarmonyError where two groups of methods were never compared with each other, or choix is missing.
+    Scores have mean 0; a difference of 1 is a win in 73 % of votes. Votes without pictures count as one picture each;
+    with a single picture the intervals are NaN. Raises HarmonyError where two groups of methods were never compared
+    with each other, or choix is missing.
     """
     methods = sorted({*votes["winner"], *votes["loser"]})
-    number = {name: i for i, name in enumerate(methods)}
-    pairs = votes[list(COLUMNS)].map(number.get).to_numpy()
-    _connected(pairs, methods)
-    pictures = votes["picture"].to_numpy() if "picture" in votes else np.arange(len(votes)).astype(str)
-    groups = [np.flatnonzero(pictures == name) for name in dict.fromkeys(pictures)]
-    rng, drawn = np.random.default_rng(seed), []
-    for _ in range(RESAMPLES if len(groups) > 1 else 0):
-        chosen = np.concatenate([groups[i] for i in rng.integers(len(groups), size=len(groups))])
-        drawn.append(_fit(pairs[chosen], len(methods)))
+    winner, loser = (pd.Categorical(votes[column], methods).codes for column in COLUMNS)
+    picture = pd.factorize(votes.get("picture", votes.index))[0]
+    wins = np.zeros((picture.max() + 1, len(methods), len(methods)))  # of one over another, picture by picture
+    np.add.at(wins, (picture, winner, loser), 1)
+    whole, count = wins.sum(0), len(wins)
+    _connected(whole + whole.T > 0, methods)
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(
+        count, np.full(count, 1 / count), RESAMPLES if count > 1 else 0
+    )  # how often each is drawn
+    drawn = [_fit(drawn) for drawn in np.tensordot(weights, wins, 1)]
     low, high = np.percentile(drawn, [2.5, 97.5], axis=0) if drawn else np.full((2, len(methods)), np.nan)
-    won, voted = np.bincount(pairs[:, 0], minlength=len(methods)), np.bincount(pairs.ravel(), minlength=len(methods))
-    table = {"method": methods, "score": _fit(pairs, len(methods)), "low": low, "high": high, "votes": voted}
+    won, voted = whole.sum(1), whole.sum(0) + whole.sum(1)
+    table = {"method": methods, "score": _fit(whole), "low": low, "high": high, "votes": voted.astype(int)}
     return pd.DataFrame(table | {"won": won / voted}).sort_values("score", ascending=False, ignore_index=True)
 
 
-def _fit(pairs: np.ndarray, methods: int) -> np.ndarray:
+def _fit(wins: np.ndarray) -> np.ndarray:
     try:
         import choix
     except ImportError:
         raise HarmonyError("choix: not installed; scores of votes need it: pip install choix") from None
-    found = choix.opt_pairwise(methods, [tuple(pair) for pair in pairs.tolist()], alpha=PRIOR)
-    return found - found.mean()
+    return choix.ilsr_pairwise_dense(wins, alpha=PRIOR)
 
 
-def _connected(pairs: np.ndarray, methods: list[str]) -> None:
-    reached, new = {0}, {0}
-    while new:
-        new = {int(j) for pair in pairs for i, j in (pair, pair[::-1]) if i in reached} - reached
-        reached |= new
-    apart = [name for i, name in enumerate(methods) if i not in reached]
+def _connected(compared: np.ndarray, methods: list[str]) -> None:
+    _, part = connected_components(compared, directed=False)
+    apart = [name for name, number in zip(methods, part, strict=True) if number != part[0]]
     if apart:
         raise HarmonyError(f"votes: {', '.join(apart)} and {methods[0]} were never compared, not even through others")

@@ -9,7 +9,8 @@ import torch
 from PIL import Image, ImageCms
 
 import harmonylib as hl
-from harmonylib import colour_maps, fullres, picture_masks, pictures, sixteen_bits
+from harmonylib import colour_maps, evaluation, fullres, picture_masks, pictures, sixteen_bits
+from harmonylib.data.layout import read_entries
 from harmonylib.errors import HarmonyError
 from harmonylib.models import Harmonizer
 
@@ -103,9 +104,11 @@ class TestArrays:
             assert (found[mask == 1] != picture[mask == 1]).any(1).mean() > 0.9
 
     def test_sixteen_bits_are_computed_as_such(self, composite, mask):
-        deep = composite.astype(np.uint16) * 257 + np.random.default_rng(1).integers(-60, 60, composite.shape).astype(np.uint16)
+        deep = composite.astype(np.uint16) * 257 + np.random.default_rng(1).integers(-60, 60, composite.shape).astype(
+            np.uint16
+        )
         found = hl.harmonize(deep, mask, Warmer())
-        assert np.abs(found - expected(deep, mask)).max() < 300  # of 65,535: as near as the map's fit
+        assert np.abs(found - expected(deep, mask)).max() < 600  # of 65,535: as near as the map's fit
         assert len(np.unique(found[mask == 1])) > 2000
 
     @pytest.mark.parametrize("kind", [bool, np.uint8, np.uint16, np.float64])
@@ -131,7 +134,7 @@ class TestArrays:
         """What is left of the object's detail by the same network, its output scaled up instead, is far less."""
         large = np.asarray(Image.fromarray(composite).resize((WIDTH * 6, HEIGHT * 6))).astype(np.int16)
         large = (large + np.random.default_rng(0).normal(0, 12, large.shape)).clip(0, 255).astype(np.uint8)
-        wide = np.asarray(Image.fromarray(mask).resize((WIDTH * 6, HEIGHT * 6)))
+        wide = np.asarray(Image.fromarray(mask).resize((WIDTH * 6, HEIGHT * 6), Image.Resampling.BILINEAR))
         found = hl.harmonize(large, wide, Warmer())
         inside = wide[1:, 1:] == 1
         detail = [np.diff(p.astype(float) @ [1, 1, 1], axis=0)[:, 1:][inside].std() for p in (large, found)]
@@ -215,7 +218,8 @@ class TestPictures:
         content = sixteen_bits.png(pixels, profile, None) if ending == ".png" else sixteen_bits.tiff(pixels, profile)
         (tmp_path / f"a{ending}").write_bytes(content)
         picture = pictures.read(tmp_path / f"a{ending}")
-        colours = pixels[..., 0] if channels < 3 else pixels[..., :3]
+        grey = channels == 1 or (channels == 2 and ending == ".png")  # a TIFF has no grey with alpha
+        colours = pixels[..., 0] if grey else pixels[..., :3] if channels > 2 else pixels[..., [0, 0, 0]]
         np.testing.assert_array_equal(picture.pixels, colours)
         assert (picture.alpha is not None) == (channels in (2, 4)) and picture.kept["icc_profile"] == profile
         pictures.write(picture, tmp_path / f"b{ending}")
@@ -228,7 +232,9 @@ class TestPictures:
         exif = Image.Exif()
         exif[271], exif[274] = "A camera", 6
         turned = Image.fromarray(np.rot90(composite).copy())
-        (tmp_path / "a.jpg").write_bytes(saved(turned, "JPEG", quality=71, icc_profile=profile, exif=exif, dpi=(300, 300)))
+        (tmp_path / "a.jpg").write_bytes(
+            saved(turned, "JPEG", quality=71, icc_profile=profile, exif=exif, dpi=(300, 300))
+        )
         picture = pictures.read(tmp_path / "a.jpg")
         assert picture.size == (WIDTH, HEIGHT)
         pictures.write(picture.with_rgb(fullres.changer(Warmer())(picture.rgb, mask)), tmp_path / "b.jpg")
@@ -264,7 +270,11 @@ class TestPictures:
             ("a.png", b"no picture at all", "format is not known"),
             ("a.jpg", saved(Image.new("RGB", (64, 64), "red"), "JPEG")[:400], "cannot be read"),
             ("a.png", saved(Image.effect_noise((64, 64), 50), "PNG")[:900], "cannot be read"),
-            ("a.gif", saved(Image.new("L", (9, 9)), "GIF", save_all=True, append_images=[Image.new("L", (9, 9), 255)]), "2 frames"),
+            (
+                "a.gif",
+                saved(Image.new("L", (9, 9)), "GIF", save_all=True, append_images=[Image.new("L", (9, 9), 255)]),
+                "2 frames",
+            ),
             ("a.tif", saved(Image.new("F", (9, 9)), "TIFF"), "mode F"),
             ("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "format is not known"),
         ],
@@ -275,7 +285,9 @@ class TestPictures:
             pictures.read(tmp_path / name)
         assert str(tmp_path / name) in str(error.value) and "\n" not in str(error.value)
 
-    @pytest.mark.parametrize(("ending", "words"), [(".jpg", "16 bits"), (".webp", "16 bits"), (".gif", "cannot be written")])
+    @pytest.mark.parametrize(
+        ("ending", "words"), [(".jpg", "16 bits"), (".webp", "16 bits"), (".gif", "cannot be written")]
+    )
     def test_what_cannot_be_written(self, tmp_path, ending, words):
         picture = pictures.Picture(np.zeros((4, 4, 3), np.uint16))
         with pytest.raises(HarmonyError, match=words):
@@ -306,7 +318,19 @@ class TestMasks:
         np.testing.assert_allclose(mask[:, 2:3], 1)
         np.testing.assert_allclose(mask[:, 5], 0)
 
-    @pytest.mark.parametrize("content", ["", "{}", "[]", "[1, 2, 3]", '{"polygons": [[[1, 2], [3, 4]]]}', '{"polygons": 3}', "[[[1, NaN], [2, 3], [4, 5]]]", "[" * 5000])
+    @pytest.mark.parametrize(
+        "content",
+        [
+            "",
+            "{}",
+            "[]",
+            "[1, 2, 3]",
+            '{"polygons": [[[1, 2], [3, 4]]]}',
+            '{"polygons": 3}',
+            "[[[1, NaN], [2, 3], [4, 5]]]",
+            "[" * 5000,
+        ],
+    )
     def test_no_polygons(self, picture, tmp_path, content):
         (tmp_path / "m.json").write_text(content)
         with pytest.raises(HarmonyError, match="no polygons"):
@@ -316,7 +340,10 @@ class TestMasks:
         levels = (255 * mask).astype(np.uint8)
         cut_out = Image.fromarray(np.dstack([composite, levels]))
         cut_out.save(tmp_path / "m.png")
-        found = [picture_masks.read(tmp_path / "m.png", pictures.of(Image.fromarray(composite))), picture_masks.read("alpha", pictures.of(cut_out))]
+        found = [
+            picture_masks.read(tmp_path / "m.png", pictures.of(Image.fromarray(composite))),
+            picture_masks.read("alpha", pictures.of(cut_out)),
+        ]
         for levels_found in found:
             np.testing.assert_array_equal(levels_found, levels / np.float32(255))
         with pytest.raises(HarmonyError, match="no alpha"):
@@ -335,3 +362,18 @@ class TestMasks:
         Image.fromarray(stored).save(tmp_path / "m.png")
         found = picture_masks.read(tmp_path / "m.png", pictures.read(tmp_path / "a.png"))
         np.testing.assert_array_equal(found, (255 * mask).astype(np.uint8) / np.float32(255))
+
+
+def test_scores_under_fullres_are_those_of_harmonize(tiny_set, tmp_path):
+    """What `evaluate` says of a network at full resolution holds for the files that `harmonize` writes."""
+    entries = read_entries(tiny_set, "all", "test")[:6]
+    for entry in entries:
+        picture, mask = (
+            pictures.read(entry.composite),
+            np.asarray(Image.open(entry.mask).convert("L")) / np.float32(255),
+        )
+        pictures.write(picture.with_rgb(hl.harmonize(picture.rgb, mask, Warmer())), tmp_path / f"{entry.name}.png")
+    written = evaluation.evaluate_outputs(tmp_path, entries, "fullres")
+    scored = evaluation.evaluate(evaluation.network(Warmer()), entries, "fullres")
+    np.testing.assert_allclose(scored["fmse"], written["fmse"], rtol=0.01)
+    assert (scored["background_mse"] == 0).all() and list(scored["name"]) == list(written["name"])

@@ -55,7 +55,7 @@ class TestRanks:
         assert told.index("theirs") < told.index("identity") and "under bcmi256@32" in told
         assert leaderboard.UNSTATED in told and "dovenet" in told
         table = leaderboard.ranked(leaderboard.under(leaderboard.read([rows]), None))
-        assert list(table["method"])[0] == str(outputs) and table["fmse"].is_monotonic_increasing
+        assert table["method"].iloc[0] == str(outputs) and table["fmse"].is_monotonic_increasing
         share = float(table["share of doing nothing"][0].split()[0])
         idle = table.set_index("method")["fmse"]
         assert share == pytest.approx(idle[str(outputs)] / idle["identity"], rel=1e-3)
@@ -89,23 +89,24 @@ class TestRanks:
         assert capsys.readouterr().err.count("\n") == 1
 
 
-class TestVotes:
-    TRUTH = {"ours": 1.0, "theirs": 0.0, "nothing": -1.0}
+TRUTH = {"ours": 1.0, "theirs": 0.0, "nothing": -1.0}  # Bradley-Terry scores
 
+
+class TestVotes:
     @pytest.fixture
     def cast(self):
         """Four thousand votes on 200 pictures, drawn from the model itself."""
         rng, rows = np.random.default_rng(0), []
         for number in range(4000):
-            a, b = rng.choice(list(self.TRUTH), 2, replace=False)
-            first = rng.random() < 1 / (1 + np.exp(self.TRUTH[b] - self.TRUTH[a]))
+            a, b = rng.choice(list(TRUTH), 2, replace=False)
+            first = rng.random() < 1 / (1 + np.exp(TRUTH[b] - TRUTH[a]))
             rows.append((*((a, b) if first else (b, a)), f"p{number % 200}"))
         return pd.DataFrame(rows, columns=["winner", "loser", "picture"])
 
     def test_the_truth_is_found(self, cast):
         table = votes.scores(cast).set_index("method")
-        assert list(table.index) == list(self.TRUTH)
-        for name, truth in self.TRUTH.items():
+        assert list(table.index) == list(TRUTH)
+        for name, truth in TRUTH.items():
             assert table.loc[name, "low"] < truth < table.loc[name, "high"]
             assert table.loc[name, "score"] == pytest.approx(truth, abs=0.12)
         assert table["score"].mean() == pytest.approx(0, abs=1e-9)
@@ -118,7 +119,9 @@ class TestVotes:
         with refused("never compared"):
             votes.scores(pd.DataFrame({"winner": ["a", "c"], "loser": ["b", "d"]}))
 
-    @pytest.mark.parametrize("content", ["", "winner\na\n", "winner,loser\n", "winner,loser\na,a\n", "winner,loser\na,\n", "\0"])
+    @pytest.mark.parametrize(
+        "content", ["", "winner\na\n", "winner,loser\n", "winner,loser\na,a\n", "winner,loser\na,\n", "\0"]
+    )
     def test_no_votes(self, tmp_path, content, capsys):
         (tmp_path / "v.csv").write_text(content)
         assert cli.main(["votes", str(tmp_path / "v.csv")]) == 2
@@ -127,4 +130,4 @@ class TestVotes:
     def test_the_command(self, cast, tmp_path):
         cast.to_csv(tmp_path / "v.csv", index=False)
         assert cli.main(["votes", str(tmp_path / "v.csv"), "--out", str(tmp_path / "s.csv")]) == 0
-        assert list(pd.read_csv(tmp_path / "s.csv")["method"]) == list(self.TRUTH)
+        assert list(pd.read_csv(tmp_path / "s.csv")["method"]) == list(TRUTH)
