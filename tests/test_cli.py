@@ -14,21 +14,8 @@ from PIL import Image
 from harmonylib import cli, evaluation, experiments, metrics, plan
 from harmonylib.data.layout import read_entries
 
-COMMANDS = [
-    "doctor",
-    "data fetch",
-    "data prepare",
-    "data verify",
-    "train",
-    "evaluate",
-    "score",
-    "harmonize",
-    "leaderboard",
-    "votes",
-    "composites",
-    "plan",
-]
-COMMANDS += ["report", "check-records"]
+COMMANDS = ["doctor", "data fetch", "data prepare", "data verify", "train", "evaluate", "score", "composites", "plan"]
+COMMANDS += ["report", "check-records", "harmonize", "leaderboard", "votes"]
 
 
 def run(capsys, *words):
