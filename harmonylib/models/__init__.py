@@ -29,12 +29,13 @@ TABLE_3 = {  # of LEMaRT: what is listed here is trained with and without pre-tr
     "hrnet": "hrnet:HRNet",
     "ht": "ht:HT",
 }
+OWN = {"colour_map": "colour_map:ColourMap"}  # of neither paper: the harmonizer that comes with the package
 TABLE_4 = {  # of LEMaRT: what is listed here is compared with SwinIH, all of them trained from scratch
     "swinih_ms": "swin_t:SwinIHMS",
     "swinih_local": "swinih:SwinIHLocal",
     "swin_t": "swin_t:SwinT",
 }
-_CLASSES = S2AM_T4 | TABLE_3 | TABLE_4
+_CLASSES = S2AM_T4 | TABLE_3 | TABLE_4 | OWN
 
 
 def names() -> list[str]:
