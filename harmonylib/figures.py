@@ -101,6 +101,11 @@ def example_names(evidence: Evidence, nothing: str = "identity") -> list[str]:
     return sorted(path.name.removesuffix(".real.png") for path in folder.glob("*.real.png"))
 
 
+def has_example(evidence: Evidence, method: str, name: str) -> bool:
+    """Whether a method is at hand and kept its output on a picture."""
+    return evidence.has(method) and (evidence.of(method)[0].folder / "examples" / f"{name}.png").is_file()
+
+
 def example(evidence: Evidence, method: str, name: str, suffix: str = "") -> np.ndarray:
     """A picture that a run has kept: its output, or of doing nothing also ``.real`` and ``.mask``. (H, W, 3) uint8."""
     with Image.open(evidence.of(method)[0].folder / "examples" / f"{name}{suffix}.png") as image:

@@ -6,7 +6,7 @@ import re
 
 import pandas as pd
 
-from harmonylib import tables
+from harmonylib import figures, slider, tables
 from harmonylib.evidence import Evidence
 
 STUDIES = {"s2am_t4": "S2AM on a Tesla T4", "lemart": "LEMaRT and SwinIH"}
@@ -41,6 +41,7 @@ EVIDENCE = {  # how a claim's id begins: the tables and figures to look at, for 
     "realhm": ("lemart_table2",),
     "hday2night": ("lemart_table1",),
 }
+SHOWN = ("reinhard", "unet", "s2am", "swinih", "swinih_lemart")  # in the gallery
 VERDICT_COLOURS = {"holds": "#1b7f4d", "does not hold": "#b3261e", "cannot tell at this scale": "#6b7280"}
 CSS = """
 :root { --ink: #1d2330; --muted: #5d6675; --line: #e3e6eb; --page: #fbfbf9; --accent: #3b6fb6; }
@@ -49,7 +50,7 @@ body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.6 "So
 main { max-width: 72rem; margin: 0 auto; padding: 2.5rem 1.25rem 5rem; }
 h1 { font-size: 2.1rem; line-height: 1.2; margin: 0 0 .4rem; } h2 { margin: 3rem 0 .6rem; font-size: 1.35rem; }
 p, li { max-width: 46rem; } .muted, figcaption, caption { color: var(--muted); }
-nav { margin: 1.2rem 0 0; font: 14px/1.5 system-ui, sans-serif; } nav a { margin-right: 1rem; white-space: nowrap; }
+nav { margin: 1.2rem 0 0; font: 14px/1.5 system-ui, sans-serif; } nav a { display: inline-block; margin-right: 1rem; white-space: nowrap; }
 a { color: var(--accent); }
 figure { margin: 1.2rem 0 2rem; } figure img { max-width: 100%; height: auto; background: white; border: 1px solid var(--line); border-radius: 6px; }
 figcaption, caption { font-size: .9rem; text-align: left; padding: .4rem 0; caption-side: top; }
@@ -62,6 +63,7 @@ td { font-variant-numeric: tabular-nums; }
 .counts { display: flex; flex-wrap: wrap; gap: 1rem; padding: 0; list-style: none; }
 .counts li { border: 1px solid var(--line); background: white; border-radius: 8px; padding: .6rem 1rem; font: 14px/1.4 system-ui, sans-serif; }
 .counts b { display: block; font-size: 1.6rem; }
+.row { display: flex; flex-wrap: wrap; gap: .8rem; margin: .8rem 0; }
 details { margin: 1rem 0; } summary { cursor: pointer; font: 600 15px/1.6 system-ui, sans-serif; }
 """
 SCRIPT = "const open=()=>{const d=document.querySelector(location.hash||'x');if(d&&d.tagName==='DETAILS')d.open=true};addEventListener('hashchange',open);open()"
@@ -76,7 +78,7 @@ def page(evidence: Evidence, verdicts: pd.DataFrame, manifest: dict, words: dict
     sections = [
         f"<h1>Image harmonization, reproduced</h1><p class='muted'>S2AM on a Tesla T4 · LEMaRT and SwinIH · profile <b>{html.escape(env['profile'])}</b> · "
         f"data <b>{html.escape(env['data'])}</b> · {size} px · tested on {evidence.kind}s</p>",
-        "<nav><a href='#claims'>Claims</a><a href='#figures'>Figures</a><a href='#tables'>Tables</a><a href='#made'>What it was made from</a></nav>",
+        f"<nav><a href='#claims'>Claims</a>{_gallery_link(evidence)}<a href='#figures'>Figures</a><a href='#tables'>Tables</a><a href='#made'>What it was made from</a></nav>",
         f"<p>{_introduction(evidence, size)}</p><ul class='counts'>{tiles}</ul>",
         "<h2 id='claims'>What the papers claim, and whether it held here</h2><p>Verdicts are computed by the rule beside each claim, set down before the runs. "
         "A verdict belongs to this profile and this data, not to the papers' own data.</p>",
@@ -84,6 +86,7 @@ def page(evidence: Evidence, verdicts: pd.DataFrame, manifest: dict, words: dict
             f"<h3>{heading}</h3>{_claims(verdicts[verdicts['study'] == study], manifest)}"
             for study, heading in STUDIES.items()
         ),
+        _gallery(evidence),
         "<h2 id='figures'>Figures</h2>" + "".join(_figure(evidence, name, words[name]) for name in manifest["figures"]),
         "<h2 id='tables'>Tables</h2>" + "".join(_folded(evidence, name, words[name]) for name in manifest["tables"]),
         f"<h2 id='made'>What it was made from</h2>{_provenance(evidence)}",
@@ -91,9 +94,33 @@ def page(evidence: Evidence, verdicts: pd.DataFrame, manifest: dict, words: dict
     body = "\n".join(sections)
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>harmony-companion: {html.escape(env['profile'])} on {html.escape(env['data'])}</title><style>{CSS}</style></head>"
+        f"<title>harmony-companion: {html.escape(env['profile'])} on {html.escape(env['data'])}</title><style>{CSS}</style>{slider.STYLE}</head>"
         f"<body><main>\n{body}\n</main><script>{SCRIPT}</script></body></html>\n"
     )
+
+
+def _gallery_link(evidence: Evidence) -> str:
+    return "<a href='#pictures'>Before and after</a>" if figures.example_names(evidence) else ""
+
+
+def _gallery(evidence: Evidence) -> str:
+    """What methods made of the pictures that they kept, under sliders; nothing where records come without pictures."""
+    names = figures.example_names(evidence)
+    if not names:
+        return ""
+    rows = "".join(
+        f"<div class='row'>{''.join(_slider(evidence, m, name) for m in SHOWN if figures.has_example(evidence, m, name))}</div>"
+        for name in names
+    )
+    return (
+        "<h2 id='pictures'>Before and after</h2><p>Drag a handle, or reach it with the Tab key and use the arrows: left of it is the composite, right of it what the "
+        f"method made of it. All are shown at the {evidence.of('identity')[0].config['size']} px of this profile.</p>{rows}"
+    )
+
+
+def _slider(evidence: Evidence, method: str, name: str) -> str:
+    before, after = (figures.example(evidence, m, name) for m in ("identity", method))
+    return slider.slider(before, after, ("composite", tables.title(method)), style=False, width=210)
 
 
 def _claims(verdicts: pd.DataFrame, manifest: dict) -> str:

@@ -1,7 +1,7 @@
 """Objects of photographs in other colours: what the harmonizer that comes with the package is trained on.
 
-Two kinds of change, drawn afresh for every step. A transfer gives the object the colours of another object of the set,
-as iHarmony4's authors made HCOCO and HFlickr (`colour_transfer`); a retouch does what a photographer does to a raw file:
+Two kinds of change, drawn afresh for every step. A transfer gives the object the colours of another one of the set, as
+iHarmony4's authors made HCOCO and HFlickr (`colour_transfer`); a retouch does what a photographer does to a raw file:
 exposure and white balance in linear light, then gamma, contrast, a curve, black and white points, tinted shadows and
 lights, saturation, as the experts of HAdobe5k did. Both papers' networks are trained otherwise; this is for no claim.
 """

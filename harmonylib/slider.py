@@ -12,8 +12,8 @@ from PIL import Image
 
 SHOWN = 720  # px, the longer side of what is embedded: a page to look at, not the result to keep
 STYLE = """<style>
-.pair { position: relative; display: inline-block; max-width: 100%; line-height: 0; --at: 50%; touch-action: pan-y; }
-.pair img { display: block; max-width: 100%; height: auto; border-radius: 6px; }
+.pair { position: relative; display: inline-block; max-width: 100%; overflow: hidden; line-height: 0; border-radius: 6px; --at: 50%; touch-action: pan-y; }
+.pair img { display: block; width: 100%; max-width: 100%; height: auto; }
 .pair .after { position: absolute; inset: 0; width: 100%; height: 100%; clip-path: inset(0 0 0 var(--at)); }
 .pair .line { position: absolute; top: 0; bottom: 0; left: var(--at); width: 2px; margin-left: -1px; background: white;
   box-shadow: 0 0 3px rgb(0 0 0 / .6); pointer-events: none; }
@@ -22,24 +22,28 @@ STYLE = """<style>
   text-align: center; box-shadow: 0 0 4px rgb(0 0 0 / .5); }
 .pair input { position: absolute; inset: 0; width: 100%; height: 100%; margin: 0; opacity: 0; cursor: ew-resize; }
 .pair input:focus-visible ~ .line { outline: 3px solid #3b6fb6; }
-.pair .word { position: absolute; top: .5rem; padding: .1rem .5rem; border-radius: 999px; background: rgb(0 0 0 / .55); color: white;
+.pair .word { position: absolute; padding: .1rem .5rem; border-radius: 999px; background: rgb(0 0 0 / .55); color: white;
   font: 12px/1.5 system-ui, sans-serif; pointer-events: none; }
 </style>"""
 
 
-def slider(before, after, words: tuple[str, str] = ("before", "after"), style: bool = True) -> str:
+def slider(
+    before, after, words: tuple[str, str] = ("before", "after"), style: bool = True, width: int | None = None
+) -> str:
     """HTML of two pictures (Pillow images or arrays) of one size; dragging shows more of the one or the other.
 
-    words: what they are, shown in the corners and read out. style: False where a page has `STYLE` already.
+    words: what they are, shown in the corners and read out. style: False where a page has `STYLE` already. width: in px,
+    of small pictures that are shown larger.
     """
-    first, second = (html.escape(word) for word in words)
+    first, second = (html.escape(word, quote=True) for word in words)
+    wide = f" style='width:{width}px'" if width else ""
     return (
-        f"{STYLE if style else ''}<span class='pair'><img alt='{first}' src='{_embedded(before)}'>"
+        f"{STYLE if style else ''}<span class='pair'{wide}><img alt='{first}' src='{_embedded(before)}'>"
         f"<img class='after' alt='{second}' src='{_embedded(after)}'>"
         f"<input type='range' min='0' max='100' value='50' step='any' aria-label='{first} or {second}' "
         "oninput=\"this.parentNode.style.setProperty('--at', this.value + '%')\">"
-        f"<span class='line'></span><span class='word' style='left:.5rem'>{first}</span>"
-        f"<span class='word' style='right:.5rem'>{second}</span></span>"
+        f"<span class='line'></span><span class='word' style='left: .5rem; top: .5rem'>{first}</span>"
+        f"<span class='word' style='right: .5rem; bottom: .5rem'>{second}</span></span>"
     )
 
 

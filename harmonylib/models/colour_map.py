@@ -39,7 +39,9 @@ class Residual(nn.Module):
 
 def _down(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+        nn.Conv2d(inputs, outputs, kernel, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
     )
 
 
@@ -68,7 +70,9 @@ class ColourMap(Harmonizer):
         self.attention = nn.ModuleList(nn.Conv2d(w, 2, 1) for w in widths)
         pooled, hidden = 4 * sum(widths), 192
         self.pooled = nn.Sequential(nn.BatchNorm1d(pooled), nn.Dropout(dropout))
-        self.colours = nn.Sequential(nn.BatchNorm1d(STATISTICS), nn.Dropout(dropout), nn.Linear(STATISTICS, 96), nn.ReLU())
+        self.colours = nn.Sequential(
+            nn.BatchNorm1d(STATISTICS), nn.Dropout(dropout), nn.Linear(STATISTICS, 96), nn.ReLU()
+        )
         self.whole = nn.Sequential(
             nn.Linear(pooled + 96, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, hidden), nn.ReLU()
         )
