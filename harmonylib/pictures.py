@@ -193,7 +193,7 @@ def encode(picture: Picture, suffix: str, name: str | Path = "picture") -> bytes
 def format_of(path: str | Path) -> str:
     """JPEG, PNG, TIFF or WEBP, by the ending. Raises HarmonyError for any other."""
     suffix = Path(path).suffix.lower()
-    if suffix not in FORMATS:
+    if suffix not in FORMATS or "\0" in str(path):
         raise HarmonyError(f"{path}: cannot be written; end its name in {', '.join(FORMATS)}")
     return FORMATS[suffix]
 

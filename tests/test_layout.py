@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from harmonylib.data.dataset import open_dataset
-from harmonylib.data.layout import FOLDERS, SUBSETS, Entry, hold_out, problems, read_entries, take_share
+from harmonylib.data.layout import FOLDERS, SUBSETS, Entry, hold_out, pictures_below, problems, read_entries, take_share
 
 FIRST = "cscene0000_1_1"  # the first of HCOCO's test list
 FILES = {
@@ -328,3 +328,13 @@ def test_own_size_keeps_every_pixel_and_the_soft_mask(tiny_set):
     soft = np.asarray(Image.open(tiny_set / FILES["mask"])) / 255
     assert ((soft > 0) & (soft < 1)).any()
     np.testing.assert_allclose(item["mask"][0], soft, atol=1e-6)
+
+
+def test_pictures_below_a_folder_are_paths_in_order(tmp_path):
+    for name in ("b/x.JPG", "a/y.png", "a/.jpg", "a/notes.txt", "z.webp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = pictures_below(tmp_path)
+    assert list(found) == [tmp_path / name for name in ("a/y.png", "b/x.JPG", "z.webp")]
+    assert list(found[1:]) == list(found)[1:] and found[-1] == tmp_path / "z.webp" and len(found) == 3
+    assert not pictures_below(tmp_path / "none")

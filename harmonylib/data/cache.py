@@ -92,7 +92,7 @@ class Photographs:
     data_hash: str
 
 
-def prepare_photographs(files: list[str], size: int, say=print) -> Photographs:
+def prepare_photographs(files: Sequence[Path], size: int, say=print) -> Photographs:
     """Resize photographs as `prepare` does; an up-to-date cache is opened as it is. Unreadable files are an error."""
     root = Path(os.path.commonpath({os.path.dirname(file) for file in files}))
     folder = data_dir() / "cache" / f"{root.name}-{size}-{_key(size, files)}"

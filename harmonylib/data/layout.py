@@ -11,7 +11,7 @@ Source of the layout: bcmi/Image-Harmonization-Dataset-iHarmony4, ``README.md``.
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -160,13 +160,28 @@ def size_mismatch(entry: Entry, path: Path, size: tuple[int, int], expected: tup
     )
 
 
-def pictures_below(folder: Path) -> list[str]:
+class Files(Sequence[Path]):
+    """Paths that are made when they are asked for: a large list of them takes ten times the memory of their names."""
+
+    def __init__(self, names: list[str]):
+        self._names = names
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, place):
+        return Files(self._names[place]) if isinstance(place, slice) else Path(self._names[place])
+
+
+def pictures_below(folder: Path) -> Files:
     """Every picture file in a folder and the folders in it, sorted; none where there is no such folder."""
-    return sorted(
-        os.path.join(inside, name)
-        for inside, _, names in os.walk(folder)
-        for name in names
-        if os.path.splitext(name)[1].lower() in PICTURES
+    return Files(
+        sorted(
+            os.path.join(inside, name)
+            for inside, _, names in os.walk(folder)
+            for name in names
+            if os.path.splitext(name)[1].lower() in PICTURES
+        )
     )
 
 

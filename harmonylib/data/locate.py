@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from harmonylib.data import embedded
-from harmonylib.data.layout import KNOWN, pictures_below
+from harmonylib.data.layout import KNOWN, Files, pictures_below
 from harmonylib.errors import HarmonyError
 from harmonylib.paths import data_dir, shown
 
@@ -85,7 +85,7 @@ def _make_coco_mini(say) -> Path:
     return data_dir() / "coco-mini"
 
 
-def photographs(name: str, root: Path) -> list[str]:
+def photographs(name: str, root: Path) -> Files:
     """Files of the photographs that LEMaRT perturbs, sorted: of a name in `PHOTOGRAPHS`, or of a folder.
 
     A set may bring its own in a folder of that name, as the embedded one does with `unlabelled`. Raises HarmonyError

@@ -67,7 +67,7 @@ def of_tests(folders: Sequence[str | Path]) -> Thumbnails:
 
 def pictures(folder: str | Path) -> list[Path]:
     """The picture files below a folder that are no masks. Raises HarmonyError where there are none."""
-    found = [p for p in map(Path, pictures_below(Path(folder).expanduser())) if p.parent.name not in MASKS.values()]
+    found = [p for p in pictures_below(Path(folder).expanduser()) if p.parent.name not in MASKS.values()]
     if not found:
         raise HarmonyError(f"{folder}: no pictures in it; give a folder of photographs")
     return found
