@@ -181,7 +181,7 @@ def encode(picture: Picture, suffix: str, name: str | Path = "picture") -> bytes
         "JPEG": {k: v for k, v in own.items() if k != "mode"} or {"quality": JPEG_QUALITY, "subsampling": 0},
         "PNG": {"compress_level": PNG_LEVEL},
         "TIFF": {"compression": "tiff_adobe_deflate"},
-        "WEBP": {"lossless": True, "exact": True, "method": 2},
+        "WEBP": {"lossless": True, "exact": True, "method": 0},
     }[kind]
     try:
         image.save(target, kind, **options, **kept)
