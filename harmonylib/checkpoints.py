@@ -1,7 +1,6 @@
 """Checkpoints: written whole or not at all, loaded without running code, with every random state."""
 
 import hashlib
-import os
 import random
 from pathlib import Path
 
@@ -9,20 +8,14 @@ import numpy as np
 import torch
 
 from harmonylib.errors import HarmonyError
+from harmonylib.paths import whole_file
 
 
 def save(path: Path, content: dict) -> None:
     """Write beside `path`, then rename: an interruption leaves the old checkpoint, never half of a new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    building = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(building, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(building, path)
-    finally:
-        building.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        torch.save(content, file)
 
 
 def load(path: Path) -> dict:
@@ -38,6 +31,12 @@ def load(path: Path) -> dict:
     if not isinstance(content, dict) or "experiment" not in content or "model" not in content:
         raise HarmonyError(f"{path}: not a checkpoint of this project; it lacks the experiment or the weights")
     return content
+
+
+def find(name: str | Path) -> Path | None:
+    """The checkpoint that a name stands for: a file, or that of a run's folder. None where there is none."""
+    path = Path(name) / "checkpoint.pt" if Path(name).is_dir() else Path(name)
+    return path if path.is_file() else None
 
 
 def digest(path: Path) -> str:

@@ -1,6 +1,7 @@
 """``python -m harmonylib harmonize``: one picture, or a folder of them."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 from harmonylib.errors import HarmonyError
@@ -24,7 +25,7 @@ def add(command) -> None:
 def run(options) -> int:
     from harmonylib import fullres, picture_masks, pictures
 
-    jobs = _jobs(options, pictures)
+    jobs = _jobs(options)
     for _, _, out in jobs:
         pictures.format_of(out)
         if out.exists() and not options.force:
@@ -64,33 +65,31 @@ def _all(jobs: list[tuple[Path, Path, Path]], harmonize, folder: Path) -> int:
     return 2 if wrong else 0
 
 
-def _jobs(options, pictures) -> list[tuple[Path, Path, Path]]:
+def _jobs(options) -> list[tuple[Path, Path, Path]]:
     """(composite, mask, out) of each picture. Raises HarmonyError: a folder on one side only, no picture, no mask."""
+    from harmonylib.data.layout import mask_of
+    from harmonylib.picture_masks import ALPHA
+    from harmonylib.pictures import FORMATS
+
     composite, mask, out = options.composite, options.mask, options.out
-    alpha = str(mask) == "alpha"
     if not composite.is_dir():
         check_writable(out)
         return [(composite, mask, out)]
+    alpha = str(mask) == ALPHA
     if not (alpha or mask.is_dir()) or out.is_file():
         wrong = out if out.is_file() else mask
         raise HarmonyError(f"{wrong}: no folder, but {composite} is one; name folders on all three sides")
-    names = sorted(p for p in composite.iterdir() if p.suffix.lower() in (*pictures.FORMATS, ".bmp", ".gif"))
-    if not names:
+    paths = sorted(p for p in composite.iterdir() if p.suffix.lower() in (*FORMATS, ".bmp", ".gif"))
+    if not paths:
         raise HarmonyError(f"{composite}: no pictures in it; name a folder of JPEG, PNG, TIFF or WebP files")
     jobs = []
-    for path in names:
-        ending = path.suffix if path.suffix.lower() in pictures.FORMATS else ".png"
-        jobs.append((path, mask if alpha else _mask_for(path, mask, pictures), out / f"{path.stem}{ending}"))
-    twice = {o for i, (_, _, o) in enumerate(jobs) if o in {other for _, _, other in jobs[:i]}}
+    for path in paths:
+        found = mask if alpha else mask_of(path.stem, mask, (".png", ".json", *FORMATS))
+        if found is None:
+            raise HarmonyError(f"{mask}: no mask {path.stem}.png (nor .jpg, .tif, .webp, .json) for {path}; add one")
+        ending = path.suffix if path.suffix.lower() in FORMATS else ".png"
+        jobs.append((path, found, out / f"{path.stem}{ending}"))
+    twice = [file for file, count in Counter(job[2] for job in jobs).items() if count > 1]
     if twice:
         raise HarmonyError(f"{min(twice)}: two pictures would be written there; rename one of them")
     return jobs
-
-
-def _mask_for(path: Path, folder: Path, pictures) -> Path:
-    """The mask of the same name, or of the same name without its last part, as iHarmony4's variants share one."""
-    for stem in (path.stem, path.stem.rsplit("_", 1)[0]):
-        for ending in (".png", ".json", *pictures.FORMATS):
-            if (folder / f"{stem}{ending}").is_file():
-                return folder / f"{stem}{ending}"
-    raise HarmonyError(f"{folder}: no mask {path.stem}.png (nor .jpg, .tif, .webp, .json) for {path}; add one")

@@ -163,9 +163,9 @@ def _together(folder: Path, made: list[Record]) -> Iterator[Fault]:
     """What does not go together: other data, other source, other pictures; no do-nothing row; not the official one."""
     for key in ("source_hash", "data", "profile"):
         yield from _one_piece(key, made)
-    prepared: dict[tuple, list[Record]] = {}  # the hash of the data is of what was prepared, by subset and size
+    prepared: dict[tuple, list[Record]] = {}
     for record in made:
-        prepared.setdefault((record.config.get("subset"), record.config.get("size")), []).append(record)
+        prepared.setdefault(record.prepared, []).append(record)
     for records_of_it in prepared.values():
         yield from _one_piece("data_hash", records_of_it)
     idle = _idle(made)

@@ -40,23 +40,28 @@ def baseline(name: str) -> Method:
     return predict
 
 
-def network(model: nn.Module) -> Method:
-    """A network in evaluation mode, on the device its weights are on; under ``fullres`` by its colour map."""
+class Network:
+    """A network as a method: in evaluation mode, on the device its weights are on."""
+
+    def __init__(self, model: nn.Module):
+        self.model = model
 
     @torch.no_grad()
-    def predict(composite: Tensor, mask: Tensor) -> Tensor:
-        model.eval()  # here, not once before: validation comes between training steps
-        device = next(model.parameters()).device
-        return 255 * model(composite.to(device) / 255, mask.to(device)).float()
+    def __call__(self, composite: Tensor, mask: Tensor) -> Tensor:
+        self.model.eval()  # here, not once before: validation comes between training steps
+        device = next(self.model.parameters()).device
+        return 255 * self.model(composite.to(device) / 255, mask.to(device)).float()
 
-    def at_full_resolution(composite: Tensor, mask: Tensor) -> Tensor:
+    def at_full_resolution(self, composite: Tensor, mask: Tensor) -> Tensor:
         """One picture: seen at the side of training, changed at its own, as `hl.harmonize` does."""
         picture, levels = composite[0].permute(1, 2, 0).numpy() / 255, mask[0, 0].float().numpy()
-        changed = fullres.paint(fullres.maps(model, picture, levels), picture, levels)
+        changed = fullres.paint(fullres.maps(self.model, picture, levels), picture, levels)
         return 255 * torch.from_numpy(changed).permute(2, 0, 1)[None]
 
-    predict.at_full_resolution = at_full_resolution
-    return predict
+
+def network(model: nn.Module) -> Method:
+    """A network as a method; under ``fullres`` by its colour map."""
+    return Network(model)
 
 
 def constant_shift(shift: np.ndarray) -> Method:
@@ -82,8 +87,8 @@ def evaluate(method: Method, entries: list[Entry], protocol: str = "bcmi256", si
     """Per-image rows: name, subset, photo, group, kind, protocol, foreground_ratio, mse, psnr, fmse, fpsnr and the
     `diagnostics`. Files are read under the protocol's own resampler; `size` replaces its 256 px.
     """
-    if metrics.get_protocol(protocol).size is None:
-        method = getattr(method, "at_full_resolution", method)
+    if isinstance(method, Network) and metrics.get_protocol(protocol).size is None:
+        method = method.at_full_resolution
     return _rows(lambda batch, composite, mask: method(composite, mask), entries, protocol, size)
 
 

@@ -28,8 +28,10 @@ class Evidence:
         """Experiment -> its records, but for those made on other data than doing nothing, which it names: where a
         set was made anew, they cannot be compared until they are trained again."""
         found = records.read_all(self.results)
-        current = {_set(r): _data(r) for name in reversed(DOING_NOTHING) for r in found.get(name, ())}
-        kept = {name: [r for r in made if current.get(_set(r), _data(r)) == _data(r)] for name, made in found.items()}
+        current = {r.prepared: r.data_hash for name in reversed(DOING_NOTHING) for r in found.get(name, ())}
+        kept = {
+            n: [r for r in made if current.get(r.prepared, r.data_hash) == r.data_hash] for n, made in found.items()
+        }
         stale = [name for name in found if len(kept[name]) < len(found[name])]
         if stale:
             print(f"left out, made on other data than identity, to be run again: {', '.join(stale)}")
@@ -125,12 +127,3 @@ class Evidence:
     def protocol(self, name: str = "bcmi256") -> str:
         """A protocol's caption in these records: ``bcmi256@64`` below 256 px."""
         return self.of("identity")[0].rows(name)["protocol"].iloc[0]
-
-
-def _set(record: Record) -> tuple:
-    """What the hash of the data is of: a subset, prepared at one size."""
-    return record.config.get("subset"), record.config.get("size")
-
-
-def _data(record: Record) -> str | None:
-    return record.env.get("data_hash")

@@ -5,7 +5,6 @@ The network looks at the picture scaled to the side it was trained at. What it d
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from harmonylib import colour_maps, picture_masks, pictures
+from harmonylib import checkpoints, colour_maps, picture_masks, pictures
 from harmonylib.baselines import BASELINES
 from harmonylib.errors import HarmonyError
 
@@ -42,9 +41,7 @@ def harmonize(composite, mask, model=None, *, strength: float = 1.0):
     change = changer(model, strength)
     if isinstance(composite, Image.Image):
         picture = pictures.of(composite)
-        levels = _mask(pictures.of(mask) if isinstance(mask, Image.Image) else mask, picture)
-        changed = picture.with_rgb(change(picture.rgb, levels))
-        return pictures.to_pil(changed)
+        return pictures.to_pil(picture.with_rgb(change(picture.rgb, _mask(mask, picture))))
     array = np.asarray(composite)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or 0 in array.shape:
         raise HarmonyError(f"composite has shape {array.shape}; give (H, W), (H, W, 3) or (H, W, 4)")
@@ -52,7 +49,7 @@ def harmonize(composite, mask, model=None, *, strength: float = 1.0):
         raise HarmonyError(f"composite is of type {array.dtype}; give uint8, uint16, or float in [0, 1]")
     colours = array[..., :3] if array.ndim == 3 else array
     picture = pictures.Picture(colours if colours.dtype in (np.uint8, np.uint16) else _unit(colours))
-    levels = _mask(pictures.of(mask) if isinstance(mask, Image.Image) else mask, picture)
+    levels = _mask(mask, picture)
     changed = picture.with_rgb(change(picture.rgb, levels)).pixels.astype(array.dtype)
     changed[levels == 0] = colours[levels == 0]  # of a type that is finer than what was computed
     return changed if array.ndim == 2 or array.shape[2] == 3 else np.dstack([changed, array[..., 3]])
@@ -65,18 +62,17 @@ def changer(model=None, strength: float = 1.0) -> Change:
     if isinstance(model, str) and model in BASELINES:
         return lambda picture, mask: _by_statistics(model, picture, strength * mask)
     network = model if isinstance(model, nn.Module) else load(model)
-    return lambda picture, mask: _by_map(network, picture, mask, strength)
+    return lambda picture, mask: paint(maps(network, picture, mask), picture, mask, strength)
 
 
-@lru_cache(maxsize=2)
 def load(model: str | Path | None = None) -> nn.Module:
     """The network of a checkpoint: a file, or the folder of a run. Raises HarmonyError where there is none."""
     if model is None:
         raise HarmonyError(
             "no network comes with this version yet; name a checkpoint of your own training, or histogram or reinhard"
         )
-    path = Path(model) / "checkpoint.pt" if Path(model).is_dir() else Path(model)
-    if not path.is_file():
+    path = checkpoints.find(model)
+    if path is None:
         raise HarmonyError(f"model {str(model)!r}: neither a checkpoint nor one of {', '.join(BASELINES)}; name one")
     from harmonylib import training
 
@@ -109,10 +105,6 @@ def paint(found: Tensor, picture: np.ndarray, mask: np.ndarray, strength: float 
     return changed
 
 
-def _by_map(network: nn.Module, picture: np.ndarray, mask: np.ndarray, strength: float) -> np.ndarray:
-    return paint(maps(network, picture, mask), picture, mask, strength)
-
-
 def _by_statistics(name: str, picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """A method of 8 bits; what it changes there is added to the picture's own bits."""
     small = _eight_bits(picture)
@@ -126,16 +118,10 @@ def _by_statistics(name: str, picture: np.ndarray, mask: np.ndarray) -> np.ndarr
 
 
 def _mask(mask, picture: pictures.Picture) -> np.ndarray:
-    if isinstance(mask, pictures.Picture):
-        levels = picture_masks.of_picture(mask, picture)
+    if isinstance(mask, Image.Image):
+        levels = picture_masks.of_picture(pictures.of(mask), picture)
     else:
-        levels = np.asarray(mask)
-        levels = (
-            levels
-            if np.issubdtype(levels.dtype, np.floating)
-            else levels / (1 if levels.dtype == bool else np.iinfo(levels.dtype).max)
-        )
-        levels = levels.astype(np.float32)
+        levels = picture_masks.levels(np.asarray(mask))
     picture_masks.check(levels, picture.size)
     return levels
 

@@ -5,6 +5,7 @@ an accident of resampling and peaks.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -23,20 +24,8 @@ def read(files: Sequence[str | Path]) -> pd.DataFrame:
 
     Raises HarmonyError: no such file, not made by `evaluate`, one method and protocol with two scores for a picture.
     """
-    tables = []
-    for file in files:
-        try:
-            table = pd.read_csv(file, dtype={"name": str, "group": str, "method": str})
-        except FileNotFoundError:
-            raise HarmonyError(f"{file}: no such file; make it with `evaluate --out`") from None
-        except (ValueError, OSError) as error:
-            raise HarmonyError(
-                f"{file}: not a table ({' '.join(str(error).split())}); make it with `evaluate`"
-            ) from None
-        missing = [column for column in NEEDED if column not in table]
-        if missing:
-            raise HarmonyError(f"{file}: lacks the column {missing[0]}; make it with `evaluate --out`")
-        tables.append(table)
+    words = {"name": str, "group": str, "method": str}
+    tables = [read_table(file, NEEDED, "make it with `evaluate --out`", dtype=words) for file in files]
     rows = pd.concat(tables, ignore_index=True).drop_duplicates([*KEYS, "method", "protocol", "fmse"])
     twice = rows.duplicated([*KEYS, "method", "protocol"])
     if twice.any():
@@ -45,6 +34,20 @@ def read(files: Sequence[str | Path]) -> pd.DataFrame:
             f"{first['method']} has two scores for {first['name']} under {first['protocol']}; name one run of it"
         )
     return rows
+
+
+def read_table(file: str | Path, columns: Sequence[str], advice: str, **how) -> pd.DataFrame:
+    """A CSV that somebody brings. Raises HarmonyError with the `advice`: no such file, no table, a column missing."""
+    try:
+        table = pd.read_csv(file, **how)
+    except FileNotFoundError:
+        raise HarmonyError(f"{file}: no such file; {advice}") from None
+    except (ValueError, OSError) as error:
+        raise HarmonyError(f"{file}: not a table ({' '.join(str(error).split())}); {advice}") from None
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise HarmonyError(f"{file}: lacks the column {missing[0]}; {advice}")
+    return table
 
 
 def under(rows: pd.DataFrame, protocol: str | None) -> pd.DataFrame:
@@ -78,11 +81,8 @@ def ranked(rows: pd.DataFrame, subset: str | None = None) -> pd.DataFrame:
         row = {"method": method} | summarise(part).iloc[0][["n", *METRICS]].to_dict()
         row["fMSE, 95 %"] = _interval(statistics.bootstrap_mean, part["fmse"], part["group"])
         if idle is not None:
-            row["share of doing nothing"] = _interval(
-                lambda a, g: statistics.paired_bootstrap(a, idle["fmse"], g, statistic="ratio"),
-                part["fmse"],
-                part["group"],
-            )
+            ratio = partial(statistics.paired_bootstrap, statistic="ratio")
+            row["share of doing nothing"] = _interval(ratio, part["fmse"], idle["fmse"], part["group"])
             row["improved"] = f"{(part['fmse'] < idle['fmse']).mean():.0%}"
         table.append(row)
     return pd.DataFrame(table).astype({"n": int}).sort_values("fmse", ignore_index=True)
@@ -98,9 +98,9 @@ def printed(subsets: Sequence[str]) -> pd.DataFrame:
     return table.pivot_table(index=["paper", "method"], columns="what", values="value", sort=False).reset_index()
 
 
-def _interval(estimate, values: pd.Series, groups: pd.Series) -> str:
+def _interval(estimate, *columns: pd.Series) -> str:
     """Over photographs; of a single one there is none."""
     try:
-        return f"{estimate(values.to_numpy(), groups.to_numpy()):}"
+        return str(estimate(*(column.to_numpy() for column in columns)))
     except HarmonyError:
         return "one photograph"

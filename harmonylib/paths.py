@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from harmonylib.errors import HarmonyError
 
@@ -47,3 +48,17 @@ def building(folder: Path) -> Iterator[Path]:
         os.replace(started, folder)
     finally:
         shutil.rmtree(started, ignore_errors=True)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file beside `path` that takes its place when all of it is on the disk, and goes otherwise."""
+    building = path.with_name(f".{path.name[:40]}.{os.getpid()}")
+    try:
+        with building.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(building, path)
+    finally:
+        building.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from harmonylib import pictures
 from harmonylib.errors import HarmonyError
-from harmonylib.pictures import TURNED, Picture
+from harmonylib.pictures import LUMA, TURNED, Picture
 
 ALPHA = "alpha"  # in place of a mask's file: the picture's own alpha channel
 JPEG_NOISE = 0.05  # what is nearer than this to nothing or to all is nothing or all
@@ -25,7 +25,7 @@ def read(path: str | Path, picture: Picture) -> np.ndarray:
     if str(path) == ALPHA:
         if picture.alpha is None:
             raise HarmonyError("alpha: the picture has no alpha channel; name a mask")
-        mask, path = _levels(picture.alpha), "the alpha channel"
+        mask, path = levels(picture.alpha), "the alpha channel"
     elif Path(path).suffix.lower() == ".json":
         mask = polygons(path, picture.size)
     else:
@@ -98,12 +98,14 @@ def _drawn(found: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
 def of_picture(mask: Picture, picture: Picture) -> np.ndarray:
     """The levels (H, W) in [0, 1] of a mask that is a picture itself: its alpha channel, or its lightness."""
     solid = mask.alpha is None or mask.alpha.min() == np.iinfo(mask.alpha.dtype).max
-    levels = _levels(mask.pixels if solid else mask.alpha)
-    levels = levels if levels.ndim == 2 else levels @ np.array([0.299, 0.587, 0.114], np.float32)
-    if levels.shape != picture.pixels.shape[:2] and mask.orientation == 1:
-        return TURNED.get(picture.orientation, np.asarray)(levels)  # drawn on the pixels as they are stored
-    return levels
+    found = levels(mask.pixels if solid else mask.alpha)
+    found = found if found.ndim == 2 else found @ LUMA.astype(np.float32)
+    if found.shape != picture.pixels.shape[:2] and mask.orientation == 1:
+        return TURNED.get(picture.orientation, np.asarray)(found)  # drawn on the pixels as they are stored
+    return found
 
 
-def _levels(pixels: np.ndarray) -> np.ndarray:
-    return pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
+def levels(pixels: np.ndarray) -> np.ndarray:
+    """Whole numbers of any width as shares of the largest, bool as 0 and 1, fractions as they are: float32."""
+    most = np.iinfo(pixels.dtype).max if np.issubdtype(pixels.dtype, np.integer) else 1
+    return pixels.astype(np.float32) / most

@@ -5,8 +5,6 @@ JPEG's own tables come back when it is written. Colours are taken for sRGB; an R
 """
 
 import io
-import os
-import tempfile
 import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,9 +14,11 @@ from PIL import Image, ImageCms, JpegImagePlugin
 
 from harmonylib import sixteen_bits
 from harmonylib.errors import HarmonyError
+from harmonylib.paths import whole_file
 
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
 READ = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
+LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601
 ORIENTATION = 274
 TURNED = {  # EXIF's orientation: how to stand upright
     2: lambda a: a[:, ::-1],
@@ -39,8 +39,8 @@ PNG_LEVEL = 3  # of compression: half the time of the usual 6, a few per cent mo
 class Picture:
     """pixels: (H, W, 3), or (H, W) where it is grey, uint8 or uint16, upright; alpha: (H, W) of that type, or None.
 
-    cmyk: (H, W, 4) where that is what it came as. kept: what else it carries, by Pillow's words for it. raw_size:
-    (width, height) as stored, before it was turned upright by EXIF's `orientation`.
+    cmyk: (H, W, 4) where that is what it came as. kept: what else it carries, by Pillow's words for it, and a JPEG's
+    `tables`. orientation: EXIF's, by which it was turned upright.
     """
 
     pixels: np.ndarray
@@ -59,15 +59,21 @@ class Picture:
         """(H, W, 3)"""
         return self.pixels if self.pixels.ndim == 3 else np.repeat(self.pixels[..., None], 3, axis=2)
 
+    @property
+    def layers(self) -> np.ndarray:
+        """The pixels, with the alpha channel last where there is one."""
+        return self.pixels if self.alpha is None else np.dstack([self.pixels, self.alpha])
+
     def with_rgb(self, rgb: np.ndarray) -> "Picture":
         """The picture with other colours (H, W, 3) of the same type; whatever does not change keeps its bits."""
         if self.pixels.ndim == 2:
-            luma = np.rint(rgb @ np.array([0.299, 0.587, 0.114])).astype(rgb.dtype)
+            luma = np.rint(rgb @ LUMA).astype(rgb.dtype)
             return replace(self, pixels=np.where((rgb == self.rgb).all(2), self.pixels, luma))
         if self.cmyk is None:
             return replace(self, pixels=rgb)
         changed = (rgb != self.pixels).any(2)[..., None]
-        inks = np.where(changed, np.asarray(_to_cmyk(Image.fromarray(rgb), self.kept.get("icc_profile"))), self.cmyk)
+        inks = _converted(Image.fromarray(rgb), "CMYK", self.kept.get("icc_profile"))
+        inks = np.where(changed, np.asarray(inks), self.cmyk)
         return replace(self, pixels=rgb, cmyk=inks)
 
 
@@ -117,7 +123,7 @@ def of(image: Image.Image, deep: np.ndarray | None = None) -> Picture:
     elif image.mode in ("I", "F", "LAB"):
         raise HarmonyError(f"pixels of mode {image.mode} are not supported; save it as RGB of 8 or 16 bits")
     elif image.mode == "CMYK":
-        cmyk, pixels = np.asarray(image), np.asarray(_from_cmyk(image, kept.get("icc_profile")))
+        cmyk, pixels = np.asarray(image), np.asarray(_converted(image, "RGB", kept.get("icc_profile")))
     else:
         clear = "transparency" in image.info or image.mode in ("RGBA", "LA", "RGBa", "La", "PA")
         grey = image.mode in ("1", "L", "LA", "La")
@@ -135,27 +141,21 @@ def to_pil(picture: Picture) -> Image.Image:
         raise HarmonyError("Pillow has no RGB of 16 bits; use arrays, or the command")
     if picture.cmyk is not None:
         return Image.fromarray(picture.cmyk, "CMYK")
-    layers = picture.pixels if picture.alpha is None else np.dstack([picture.pixels, picture.alpha])
-    return Image.fromarray(np.ascontiguousarray(layers))
+    return Image.fromarray(np.ascontiguousarray(picture.layers))
 
 
 def write(picture: Picture, path: str | Path) -> None:
     """Write whole or not at all, in the format of the name. Raises HarmonyError where that cannot hold the picture."""
     path = Path(path)
+    format_of(path)
     content = encode(picture, path.suffix.lower(), path)
-    handle, building = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(building, 0o666 & ~_umask())
-        os.replace(building, path)
-    finally:
-        Path(building).unlink(missing_ok=True)
+    with whole_file(path) as file:
+        file.write(content)
 
 
 def encode(picture: Picture, suffix: str, name: str | Path = "picture") -> bytes:
-    """The bytes of a file. Raises HarmonyError: no such format, or one that cannot hold 16 bits, alpha or the size."""
-    kind = format_of(name if suffix == "" else f"x{suffix}")
+    """The bytes of a file of one of `FORMATS`. Raises HarmonyError: it cannot hold 16 bits, alpha or the size."""
+    kind = FORMATS[suffix]
     deep = picture.pixels.dtype == np.uint16
     if kind in ("JPEG", "WEBP") and deep:
         raise HarmonyError(f"{name}: {kind} cannot hold 16 bits a channel; write .png or .tif")
@@ -167,14 +167,10 @@ def encode(picture: Picture, suffix: str, name: str | Path = "picture") -> bytes
         picture = replace(picture, cmyk=None)
         kept.pop("icc_profile", None)
     if deep:
-        layers = picture.pixels if picture.alpha is None else np.dstack([picture.pixels, picture.alpha])
-        layers = np.atleast_3d(layers)
-        profile = kept.get("icc_profile")
-        return (
-            sixteen_bits.tiff(layers, profile)
-            if kind == "TIFF"
-            else sixteen_bits.png(layers, profile, kept.get("exif"))
-        )
+        layers, profile = np.atleast_3d(picture.layers), kept.get("icc_profile")
+        if kind == "TIFF":
+            return sixteen_bits.tiff(layers, profile)
+        return sixteen_bits.png(layers, profile, kept.get("exif"))
     image, target = to_pil(picture), io.BytesIO()
     own = tables if tables and image.mode == tables["mode"] else {}
     options = {
@@ -216,23 +212,11 @@ def _sampling(image: Image.Image) -> int:
     return max(0, JpegImagePlugin.get_sampling(image)) if image.mode == "RGB" else 0
 
 
-def _from_cmyk(image: Image.Image, profile: bytes | None) -> Image.Image:
+def _converted(image: Image.Image, mode: str, inks: bytes | None) -> Image.Image:
+    """CMYK to RGB or back by the profile of the inks, or as Pillow does it where there is none that can be read."""
     try:
-        inks = ImageCms.ImageCmsProfile(io.BytesIO(profile or b""))
-        return ImageCms.profileToProfile(image, inks, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (OSError, ImageCms.PyCMSError):  # no profile, or none that can be read: as Pillow does it
-        return image.convert("RGB")
-
-
-def _to_cmyk(image: Image.Image, profile: bytes | None) -> Image.Image:
-    try:
-        inks = ImageCms.ImageCmsProfile(io.BytesIO(profile or b""))
-        return ImageCms.profileToProfile(image, ImageCms.createProfile("sRGB"), inks, outputMode="CMYK")
+        profiles = ImageCms.ImageCmsProfile(io.BytesIO(inks or b"")), ImageCms.createProfile("sRGB")
+        source, target = profiles if mode == "RGB" else profiles[::-1]
+        return ImageCms.profileToProfile(image, source, target, outputMode=mode)
     except (OSError, ImageCms.PyCMSError):
-        return image.convert("CMYK")
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+        return image.convert(mode)

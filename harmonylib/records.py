@@ -64,6 +64,15 @@ class Record:
     def env(self) -> dict:
         return self._json("env.json")
 
+    @property
+    def prepared(self) -> tuple:
+        """What the hash of the data is of: a subset, at one size."""
+        return self.config.get("subset"), self.config.get("size")
+
+    @property
+    def data_hash(self) -> str | None:
+        return self.env.get("data_hash")
+
     @cached_property
     def per_image(self) -> pd.DataFrame:
         return self._csv("per_image.csv")

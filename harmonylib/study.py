@@ -306,21 +306,15 @@ def results_of(profile: str = "auto", data: str = "auto") -> Path:
 
 def is_outputs(name: str) -> bool:
     """Whether a method's name is a folder of pictures that it has made, and no run's."""
-    return (
-        Path(name).is_dir()
-        and not (Path(name) / "checkpoint.pt").is_file()
-        and not (Path(name) / "config.json").is_file()
-    )
+    return Path(name).is_dir() and not any((Path(name) / file).is_file() for file in ("checkpoint.pt", "config.json"))
 
 
 def method_from(name: str) -> tuple[evaluation.Method, int | None]:
     """(method, its own size or None) from a method's name or the path of a checkpoint."""
     if name in evaluation.baselines.BASELINES:
         return evaluation.baseline(name), None
-    path = Path(name)
-    if path.is_dir():
-        path = path / "checkpoint.pt"
-    if not path.is_file():
+    path = checkpoints.find(name)
+    if path is None:
         known = ", ".join(evaluation.baselines.BASELINES)
         raise HarmonyError(f"method {name!r}: neither one of {known} nor a checkpoint file; give one of them")
     model = training.load_model(path)

@@ -11,28 +11,22 @@ import pandas as pd
 from scipy.sparse.csgraph import connected_components
 
 from harmonylib.errors import HarmonyError
+from harmonylib.leaderboard import read_table
 
 COLUMNS = ("winner", "loser")
+ADVICE = "a row holds winner, loser and picture"
 RESAMPLES = 1000
 PRIOR = 0.01  # of choix's regularisation: a method that never lost has a finite score
 
 
 def read(path: str | Path) -> pd.DataFrame:
     """Votes: columns winner, loser and, if there, picture. Raises HarmonyError: no such file, no table, a bad vote."""
-    try:
-        votes = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except FileNotFoundError:
-        raise HarmonyError(f"{path}: no such file; one row a vote, with columns winner, loser and picture") from None
-    except (ValueError, OSError) as error:
-        raise HarmonyError(f"{path}: not a table of votes ({' '.join(str(error).split())}); write it as CSV") from None
-    missing = [column for column in COLUMNS if column not in votes]
-    if missing:
-        raise HarmonyError(f"{path}: lacks the column {missing[0]}; a row holds winner, loser and picture")
+    votes = read_table(path, COLUMNS, ADVICE, dtype=str, keep_default_na=False, skipinitialspace=True)
     bad = (votes["winner"] == votes["loser"]) | (votes[list(COLUMNS)] == "").any(axis=1)
     if bad.any():
         raise HarmonyError(f"{path}, line {bad.idxmax() + 2}: a vote names two different methods")
     if votes.empty:
-        raise HarmonyError(f"{path}: no votes in it; a row holds winner, loser and picture")
+        raise HarmonyError(f"{path}: no votes in it; {ADVICE}")
     return votes
 
 
@@ -51,10 +45,8 @@ def scores(votes: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     whole, count = wins.sum(0), len(wins)
     _connected(whole + whole.T > 0, methods)
     rng = np.random.default_rng(seed)
-    weights = rng.multinomial(
-        count, np.full(count, 1 / count), RESAMPLES if count > 1 else 0
-    )  # how often each is drawn
-    drawn = [_fit(drawn) for drawn in np.tensordot(weights, wins, 1)]
+    often = rng.multinomial(count, np.full(count, 1 / count), RESAMPLES if count > 1 else 0)  # each picture is drawn
+    drawn = [_fit(drawn) for drawn in np.tensordot(often, wins, 1)]
     low, high = np.percentile(drawn, [2.5, 97.5], axis=0) if drawn else np.full((2, len(methods)), np.nan)
     won, voted = whole.sum(1), whole.sum(0) + whole.sum(1)
     table = {"method": methods, "score": _fit(whole), "low": low, "high": high, "votes": voted.astype(int)}

@@ -11,7 +11,7 @@ Source of the layout: bcmi/Image-Harmonization-Dataset-iHarmony4, ``README.md``.
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -158,6 +158,12 @@ def size_mismatch(entry: Entry, path: Path, size: tuple[int, int], expected: tup
         f"{path}: {size[0]}x{size[1]} px, but its composite {entry.composite.name} is {expected[0]}x{expected[1]}; "
         "take the three files from the same copy of the set"
     )
+
+
+def mask_of(stem: str, folder: Path, endings: Iterable[str] = PICTURES) -> Path | None:
+    """The mask of a composite's name, or of it without its last part: iHarmony4's variants of an object share one."""
+    found = (folder / f"{name}{ending}" for name in (stem, stem.rsplit("_", 1)[0]) for ending in endings)
+    return next((file for file in found if file.is_file()), None)
 
 
 class Files(Sequence[Path]):

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from harmonylib.data.layout import PICTURES, open_mask, open_rgb, pictures_below
+from harmonylib.data.layout import mask_of, open_mask, open_rgb, pictures_below
 from harmonylib.errors import HarmonyError
 
 SIDE = 16
@@ -105,10 +105,7 @@ def _background(path: Path) -> np.ndarray:
     """The cells of a composite that its object leaves alone; all of any other picture."""
     if path.parent.name not in MASKS:
         return np.ones(CELLS, bool)
-    folder = path.parent.with_name(MASKS[path.parent.name])
-    names = (path.stem, path.stem.rsplit("_", 1)[0])  # iHarmony4's variants of an object share a mask
-    found = (folder / f"{name}{end}" for name in names for end in PICTURES)
-    mask = next((file for file in found if file.is_file()), None)
+    mask = mask_of(path.stem, path.parent.with_name(MASKS[path.parent.name]))
     if mask is None:
         return np.ones(CELLS, bool)
     inside = np.asarray(open_mask(mask).resize((SIDE, SIDE), Image.Resampling.BOX)).ravel() > 12
