@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 from torch import Tensor
 
 from harmonylib import recolour
@@ -13,10 +13,14 @@ from harmonylib.errors import HarmonyError
 from harmonylib.lemart import LEMaRT
 
 RESIDENT_BYTES = 2**31  # sets up to this size live on the device
-OWN, OTHERS = 0.25, 0.3  # of a recoloured batch: the set's own composites, photographs without outlines
-RETOUCHED = 0.8  # of the others: as a whole, before their object is
-CROPPED, SMALLEST = 0.6, 0.65  # how often, and to what share of a side
-OBJECT = (0.01, 0.7)  # share of a crop that is object
+# Of recoloured batches:
+OWN = 0.15  # share of the set's own composites
+TRANSFERS, STRENGTH = 0.3, 2.0  # of `recolour.recolouring`: doing nothing then errs about as much as on iHarmony4
+BEFORE, GENTLY = 0.5, 0.3  # how often a photograph is retouched as a whole first, and with what strength
+CROPPED, SMALLEST, STRETCHED = 0.5, 0.6, 0.12  # how often, to what share of a side, with what change of aspect
+SOFT = (0.3, 1.0)  # px, radius that the edge of a mask is blurred with: pixels are larger than when it was drawn
+OBJECT = (0.008, 0.8)  # share of a picture that is object
+AHEAD = 3  # batches made while the network works
 
 
 class Order:
@@ -74,78 +78,74 @@ class Perturbed:
 
 
 class Recoloured:
-    """Objects of a set's photographs in other colours, drawn afresh for every step from (seed, step).
+    """Objects of a set's photographs in other colours (`recolour`), drawn afresh for every step from (seed, step).
 
-    Of every batch a part are the set's own composites, a part are photographs without outlines under the mask of another
-    one. All are cropped and mirrored at random, and the photographs retouched as a whole first: what is right for an object
-    can then be told by its surroundings alone. The next batches are made by threads meanwhile.
+    Pictures are cropped and mirrored, and photographs retouched as a whole first: only their surroundings then say what
+    is right for an object. The next batches are made by a thread meanwhile.
     """
 
-    def __init__(self, cache: Cache, rows: np.ndarray, photographs: np.ndarray, batch_size: int, seed: int, device):
-        self.cache, self.rows, self.photographs = cache, rows, photographs
-        self.batch_size, self.seed, self.device = batch_size, seed, device
+    def __init__(self, cache: Cache, rows: np.ndarray, batch_size: int, seed: int, device: torch.device):
+        self.cache, self.rows, self.batch_size, self.seed, self.device = cache, rows, batch_size, seed, device
         self.index = cache.index[["real", "mask"]].to_numpy()
         self.objects = np.unique(self.index[rows], axis=0)
-        rng = np.random.default_rng(seed)
-        self.colours = [self._colours(real, mask, rng) for real, mask in self.objects]
         self.pool, self.begun = ThreadPoolExecutor(1), {}
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        for ahead in range(step, step + 3):
+        for ahead in range(step, step + AHEAD):
             if ahead not in self.begun:
                 self.begun[ahead] = self.pool.submit(self._made, ahead)
-        composite, mask, target = self.begun.pop(step).result()
-        arrays = (torch.from_numpy(a).to(self.device) for a in (composite, target))
-        composite, target = (_picture(a) for a in arrays)
-        return composite, torch.from_numpy(mask).to(self.device).float()[:, None], target
+        composite, mask, target = (torch.from_numpy(array).to(self.device) for array in self.begun.pop(step).result())
+        return _picture(composite), (mask > 127).float()[:, None], _picture(target)
 
-    def _made(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        rng = np.random.default_rng([self.seed, step])
-        made = zip(*(self._one(rng) for _ in range(self.batch_size)), strict=True)
-        return tuple(np.ascontiguousarray(np.stack(a)) for a in made)
+    def _made(self, step: int) -> tuple[np.ndarray, ...]:
+        rng, made = np.random.default_rng([self.seed, step]), []
+        while len(made) < self.batch_size:
+            triplet = self._triplet(rng)
+            if triplet is not None:
+                made.append(triplet)
+        return tuple(np.stack([np.asarray(part) for part in parts]) for parts in zip(*made, strict=True))
 
-    def _one(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        kind = rng.random()
-        if kind < OWN:
-            row = self.rows[rng.integers(len(self.rows))]
-            real, mask = (int(i) for i in self.index[row])
-            composite, mask, real = _cropped(
-                rng, self.cache.composite[row], self.cache.mask[mask], self.cache.real[real]
-            )
-        else:
-            real, mask = self.objects[rng.integers(len(self.objects))]
-            others = self.photographs[rng.integers(len(self.photographs))] if kind < OWN + OTHERS else None
-            real, mask = _cropped(rng, self.cache.real[real] if others is None else others, self.cache.mask[mask])
-            if rng.random() < RETOUCHED:
-                real = recolour.draw(rng, 0.6)(real).clip(0, 255).round().astype(np.uint8)
-            composite, inside = real.copy(), mask > 0
-            if inside.any():
-                composite[inside] = recolour.recolour(real[inside], self.colours, rng)
-        turn = slice(None, None, -1 if rng.random() < 0.5 else 1)
-        return composite[:, turn], mask[:, turn], real[:, turn]
+    def _triplet(self, rng: np.random.Generator) -> tuple[Image.Image, ...] | None:
+        """Composite, mask and target; None where the crop has missed the object or is full of it."""
+        own = rng.random() < OWN
+        chosen = self.rows if own else self.objects
+        chosen = chosen[rng.integers(len(chosen))]
+        real, mask = self.index[chosen] if own else chosen
+        arrays = (self.cache.real[real], 255 * (self.cache.mask[mask] > 0).astype(np.uint8))
+        images = [Image.fromarray(array) for array in (*arrays, *([self.cache.composite[chosen]] if own else []))]
+        target, mask, *composite = _turned(rng, images)
+        inside = np.asarray(mask) > 127
+        if not OBJECT[0] < inside.mean() < OBJECT[1]:
+            return None
+        if rng.random() < BEFORE:
+            gently = recolour.retouch(rng, GENTLY)
+            target, *composite = (gently.image(image) for image in (target, *composite))
+        if not own:
+            pixels = np.asarray(target)[inside]
+            change = recolour.recolouring(rng, pixels, self._others(rng), STRENGTH, TRANSFERS)
+            soft = mask.filter(ImageFilter.GaussianBlur(rng.uniform(*SOFT)))
+            composite = [Image.composite(change.image(target), target, soft)]
+        return composite[0], mask, target
 
-    def _colours(self, real: int, mask: int, rng: np.random.Generator) -> np.ndarray:
+    def _others(self, rng: np.random.Generator) -> np.ndarray:
+        """Some pixels (N, 3) of another object."""
+        real, mask = self.objects[rng.integers(len(self.objects))]
         pixels = self.cache.real[real][self.cache.mask[mask] > 0]
-        return pixels[rng.choice(len(pixels), min(len(pixels), 1500), replace=False)]
+        return pixels[rng.integers(len(pixels), size=300)] if len(pixels) else self._others(rng)
 
 
-def _cropped(rng: np.random.Generator, *squares: np.ndarray) -> list[np.ndarray]:
-    """The same random part of pictures (S, S, 3) and masks (S, S), at the same size; whole where it misses the object."""
-    side = len(squares[0])
-    width = side * rng.uniform(SMALLEST, 1)
-    left, top = rng.uniform(0, side - width, 2)
-    box = (left, top, left + width, top + width)
+def _turned(rng: np.random.Generator, images: list[Image.Image]) -> list[Image.Image]:
+    """The same random part of pictures of one size, at that size, mirrored or not."""
     if rng.random() < CROPPED:
-        parts = [_part(square, box) for square in squares]
-        share = next(part for part in parts if part.ndim == 2).mean()
-        if OBJECT[0] < share < OBJECT[1]:
-            return parts
-    return [np.asarray(square) for square in squares]
-
-
-def _part(square: np.ndarray, box: tuple) -> np.ndarray:
-    how = Image.Resampling.BILINEAR if square.ndim == 3 else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(np.ascontiguousarray(square)).resize(square.shape[:2], how, box=box))
+        side = images[0].width
+        width = side * rng.uniform(SMALLEST, 1)
+        height = min(side, width * np.exp(rng.normal(0, STRETCHED)))
+        left, top = rng.uniform(0, side - width), rng.uniform(0, side - height)
+        box = (left, top, left + width, top + height)
+        images = [image.resize((side, side), Image.Resampling.BILINEAR, box) for image in images]
+    if rng.random() < 0.5:
+        images = [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in images]
+    return images
 
 
 def _resident(arrays: tuple, device: torch.device) -> list:
