@@ -1,6 +1,7 @@
 // Outlines drawn on a picture. root: an empty element; data: {picture, width, height}; send(text) -> whether Python has it.
 (root, data, send) => {
   const NEAR = 14; // px on the screen: a click this near to the first corner closes the outline
+  const TALL = 640; // px on the screen, at most
   root.innerHTML = `
     <div class="stage" tabindex="0" role="application" data-lm-suppress-shortcuts="true"
       aria-label="Draw outlines: arrow keys move the cross, Space sets a corner, Enter closes, Backspace undoes">
@@ -13,10 +14,12 @@
       <textarea readonly rows="3" aria-label="the outline as text"></textarea><button class="copy">Copy</button></details>`;
   const find = (name) => root.querySelector(name);
   const stage = find(".stage"), svg = find("svg"), text = find("textarea");
+  stage.style.maxWidth = `${Math.round(TALL * data.width / data.height)}px`;
   const closed = []; // polygons, each a list of [x, y] in px of the composite itself
   let corners = []; // of the outline that is still open
   let cross = null; // [x, y] of the keyboard's cursor
-  let held = null; // the corner under a finger or a pressed mouse button
+  let held = null; // [polygon, index] of the corner under a finger or a pressed mouse button
+  let dropped = -Infinity; // when one was let go of, in ms
   const scale = () => data.width / svg.getBoundingClientRect().width;
   const place = (event) => {
     const box = svg.getBoundingClientRect();
@@ -60,11 +63,13 @@
     svg.setPointerCapture(event.pointerId);
   };
   svg.onpointermove = (event) => { if (held) { held[0][held[1]] = place(event); draw(); } };
-  svg.onpointercancel = () => { held = null; };
-  svg.onclick = (event) => { // comes after the pointer was released, and not after scrolling by touch
+  svg.onpointerup = svg.onpointercancel = (event) => {
+    if (held) { held = null; dropped = event.timeStamp; tell(); }
+  };
+  svg.onclick = (event) => { // unlike pointerup, none comes when a finger scrolls; the one after a drag is no new corner
     cross = null;
     stage.focus({ preventScroll: true });
-    if (held) { held = null; tell(); } else add(place(event));
+    if (event.timeStamp - dropped > 300) add(place(event)); else draw();
   };
   stage.onkeydown = (event) => {
     const step = (event.shiftKey ? 0.002 : 0.01) * data.width;

@@ -4,6 +4,7 @@ import base64
 import html
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,21 +29,30 @@ UPLOAD = "upload"  # in place of a file's name, in Colab
 IN_THE_PAGE = 8e6  # bytes: a larger file is not put into the notebook
 
 
-def example(number: int = 0, size: tuple[int, int] = EXAMPLE_SIZE) -> tuple[Picture, np.ndarray, np.ndarray]:
-    """A composite that comes with the package, its mask (H, W) in [0, 1], and its target (H, W, 3) uint8."""
-    index, style = EXAMPLES[number]
-    scene = scenes.render_scene(index, style, 1, size)
-    return Picture(scene.composites[0]), scene.mask.astype(np.float32) / 255, scene.real
+class Composite(NamedTuple):
+    """What is worked on: its file, the picture and, of the example, mask (H, W) in [0, 1] and target (H, W, 3)."""
+
+    file: Path
+    picture: Picture
+    mask: np.ndarray | None = None
+    target: np.ndarray | None = None
 
 
-def opened(composite: str = "") -> tuple[Picture, np.ndarray | None, np.ndarray | None]:
-    """The picture of a file, of `upload` in Colab, or the example for "", with mask and target where it has them.
-
-    Raises HarmonyError: not there, not readable.
-    """
-    if not composite:
+def opened(name: str = "") -> Composite:
+    """The composite of a file; `upload` asks for one in Colab, "" is the example. Raises HarmonyError: unreadable."""
+    if not name:
         return example()
-    return pictures.read(upload() if composite == UPLOAD else composite), None, None
+    file = Path(upload() if name == UPLOAD else name)
+    return Composite(file, pictures.read(file))
+
+
+def example(number: int = 0) -> Composite:
+    """A composite whose target is known: a scene, rendered larger than those of the data."""
+    index, style = EXAMPLES[number]
+    scene = scenes.render_scene(index, style, 1, EXAMPLE_SIZE)
+    return Composite(
+        Path(f"scene{number}.jpg"), Picture(scene.composites[0]), scene.mask.astype(np.float32) / 255, scene.real
+    )
 
 
 def upload() -> str:
@@ -57,11 +67,12 @@ def upload() -> str:
     return names[0]
 
 
-def mask_of(picture: Picture, answer: Answer, mask: str = "", own: np.ndarray | None = None) -> np.ndarray:
-    """How much of each pixel is object, (H, W) float32 in [0, 1]: the outline drawn, else `mask`, else its own.
+def mask_of(composite: Composite, answer: Answer, mask: str = "") -> np.ndarray:
+    """How much of each pixel is object, (H, W) float32 in [0, 1]: the outline drawn, else `mask`, else the example's.
 
     mask: a file, the word alpha, or polygons in JSON. Raises HarmonyError where there is none of them.
     """
+    picture = composite.picture
     text = answer.text or (mask if mask.lstrip().startswith(("[", "{")) else "")
     if text:
         found = picture_masks.drawn(text, picture.size, "the outline")
@@ -69,9 +80,9 @@ def mask_of(picture: Picture, answer: Answer, mask: str = "", own: np.ndarray | 
         return found
     if mask:
         return picture_masks.read(upload() if mask == UPLOAD else mask, picture)
-    if own is None:
+    if composite.mask is None:
         raise HarmonyError("mask: none yet; draw the object above and close its outline, or name a file in MASK")
-    return own
+    return composite.mask
 
 
 def methods(results: Path) -> dict[str, str | None]:
@@ -90,6 +101,13 @@ def _shipped() -> dict[str, None]:
         print(f"{SHIPPED}: {error}")
         return {}
     return {SHIPPED: None}
+
+
+def result_file(composite: Composite, folder: Path) -> Path:
+    """Where the result goes, in the composite's own format (PNG, where that cannot be written)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    suffix = composite.file.suffix if composite.file.suffix.lower() in pictures.FORMATS else ".png"
+    return folder / f"{composite.file.stem}_harmonized{suffix}"
 
 
 def download(path: Path):
