@@ -3,16 +3,18 @@
   const NEAR = 14; // px on the screen: a click this near to the first corner closes the outline
   const TALL = 640; // px on the screen, at most
   root.innerHTML = `
-    <div class="stage" tabindex="0" role="application" data-lm-suppress-shortcuts="true"
+    <div class="stage" tabindex="0" role="application"
       aria-label="Draw outlines: arrow keys move the cross, Space sets a corner, Enter closes, Backspace undoes">
       <img alt="the composite" src="${data.picture}" draggable="false">
       <svg viewBox="0 0 ${data.width} ${data.height}" preserveAspectRatio="none"></svg>
     </div>
     <div class="bar"><button class="close">Close outline</button><button class="undo">Undo</button>
       <button class="clear">Clear</button><span class="status" role="status"></span></div>
-    <details data-lm-suppress-shortcuts="true"><summary>The outline as text</summary>
+    <details><summary>The outline as text</summary>
       <textarea readonly rows="3" aria-label="the outline as text"></textarea><button class="copy">Copy</button></details>`;
   const find = (name) => root.querySelector(name);
+  for (const own of root.querySelectorAll("[tabindex], button, summary, textarea, a"))
+    own.dataset.lmSuppressShortcuts = "true"; // while it has the focus, JupyterLab leaves the keys to it
   const stage = find(".stage"), svg = find("svg"), text = find("textarea");
   stage.style.maxWidth = `${Math.round(TALL * data.width / data.height)}px`;
   const closed = []; // polygons, each a list of [x, y] in px of the composite itself

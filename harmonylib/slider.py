@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+OWN_KEYS = "data-lm-suppress-shortcuts='true'"  # while in focus; else JupyterLab takes the arrow keys
 SHOWN = 720  # px, the longer side of what is embedded: a page to look at, not the result to keep
 STYLE = f"<style>\n{Path(__file__).with_suffix('.css').read_text(encoding='utf-8')}</style>"
 
@@ -35,13 +36,14 @@ def slider(
     pair = (
         f"<span class='pair'{wide}><img alt='{first}' src='{embedded(before, side)}'>"
         f"<img class='after' alt='{second}' src='{embedded(after, side)}'>"
-        f"<input type='range' min='0' max='100' value='50' step='any' aria-label='{first} or {second}' "
+        f"<input type='range' min='0' max='100' value='50' step='any' {OWN_KEYS} aria-label='{first} or {second}' "
         "oninput=\"this.parentNode.style.setProperty('--at', this.value + '%')\">"
         f"<span class='line'></span><span class='word' style='left: .5rem; top: .5rem'>{first}</span>"
         f"<span class='word' style='right: .5rem; bottom: .5rem'>{second}</span></span>"
     )
     knob = (
-        "<label>strength <input type='range' min='0' max='100' value='100' oninput=\"this.parentNode.previousSibling"
+        f"<label>strength <input type='range' min='0' max='100' value='100' {OWN_KEYS} "
+        'oninput="this.parentNode.previousSibling'
         ".style.setProperty('--strength', this.value / 100); this.nextElementSibling.value = this.value + ' %'\">"
         "<output>100 %</output></label>"
     )

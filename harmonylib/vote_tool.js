@@ -3,12 +3,14 @@
 (root, data, send) => {
   const HEADER = "winner,loser,picture,tie,sitting", ADVICE = "Arrow keys: left, right; down for no difference.";
   root.innerHTML = `
-    <div class="choice" tabindex="0" role="group" data-lm-suppress-shortcuts="true" aria-label="Which one looks real? ${ADVICE}">
+    <div class="choice" tabindex="0" role="group" aria-label="Which one looks real? ${ADVICE}">
       <button class="a"><img alt="picture A"><span>A</span></button><button class="b"><img alt="picture B"><span>B</span></button></div>
     <div class="bar"><button class="tie">No difference</button><button class="undo">Undo</button>
       <progress max="${data.ballots.length}" value="0"></progress><span class="status" role="status"></span>
       <a class="save" download="votes.csv">votes.csv</a></div>`;
   const find = (name) => root.querySelector(name);
+  for (const own of root.querySelectorAll("[tabindex], button, summary, textarea, a"))
+    own.dataset.lmSuppressShortcuts = "true"; // while it has the focus, JupyterLab leaves the keys to it
   const rows = [];
   const quoted = (word) => `"${String(word).replaceAll('"', '""')}"`;
   const show = () => {
