@@ -119,7 +119,7 @@ def download(path: Path):
 
         return files.download(str(path))
     if path.stat().st_size > IN_THE_PAGE:
-        return HTML(f"the result: <code>{html.escape(str(path))}</code>")
+        return HTML(f"the result: <code>{html.escape(shown(path))}</code>")
     data = base64.b64encode(path.read_bytes()).decode()
     kind = pictures.format_of(path).lower()
     style = (

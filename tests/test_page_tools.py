@@ -1,13 +1,16 @@
 """What a reader does in notebook 07's page, and what of it reaches Python. The tools are driven in a real browser."""
 
+import base64
 import json
 import shutil
+import sys
+import types
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from harmonylib import fullres, page_tools, picture_masks, slider, votes, your_own
+from harmonylib import fullres, page_tools, picture_masks, pictures, slider, votes, your_own
 from harmonylib.page_tools import Answer
 from harmonylib.pictures import Picture
 
@@ -118,6 +121,36 @@ def test_html_of_a_slider_is_escaped():
 def test_data_cannot_leave_the_script():
     page = page_tools.page("vote_tool", {"ballots": [], "shown": {}, "sitting": "</script><b>"}, KEY)
     assert page.count("</script>") == 1
+
+
+def test_in_colab(monkeypatch, tmp_path):
+    """Callbacks bring the answer, and Colab's own dialogs move the files."""
+    callbacks, handed = {}, []
+    colab = types.ModuleType("google.colab")
+    colab.output = types.SimpleNamespace(register_callback=callbacks.__setitem__)
+    colab.files = types.SimpleNamespace(upload=lambda: {str(tmp_path / "a.png"): b""}, download=handed.append)
+    monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+    pixels = np.full((30, 40, 3), 7, np.uint8)
+    answer = page_tools.draw(pixels)
+    ((key, receive),) = callbacks.items()
+    receive(SQUARE)
+    assert key.startswith("harmony-")
+    assert answer.text == SQUARE
+    pictures.write(Picture(pixels), tmp_path / "a.png")
+    assert (your_own.opened("upload").picture.rgb == pixels).all()
+    your_own.download(tmp_path / "a.png")
+    assert handed == [str(tmp_path / "a.png")]
+
+
+def test_a_download_is_a_link_in_the_page(tmp_path, monkeypatch):
+    file = tmp_path / "it's.png"
+    pictures.write(Picture(np.full((30, 40, 3), 7, np.uint8)), file)
+    link = your_own.download(file).data
+    assert "it&#x27;s.png" in link
+    assert base64.b64decode(link.split("base64,")[1].split("'")[0]) == file.read_bytes()
+    monkeypatch.setattr(your_own, "IN_THE_PAGE", 10)
+    assert "base64" not in your_own.download(file).data
 
 
 @pytest.fixture(scope="module")
