@@ -6,11 +6,12 @@ import shutil
 import sys
 import types
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 
-from harmonylib import fullres, page_tools, picture_masks, pictures, slider, votes, your_own
+from harmonylib import fullres, page_tools, picture_masks, pictures, scrub, slider, votes, your_own
 from harmonylib.page_tools import Answer
 from harmonylib.pictures import Picture
 
@@ -121,6 +122,16 @@ def test_html_of_a_slider_is_escaped():
 def test_data_cannot_leave_the_script():
     page = page_tools.page("vote_tool", {"ballots": [], "shown": {}, "sitting": "</script><b>"}, KEY)
     assert page.count("</script>") == 1
+
+
+def test_an_executed_copy_keeps_the_tool_and_not_the_hidden_field(tmp_path):
+    field = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": ""}
+    outputs = [nbformat.v4.new_output("display_data", data) for data in (field, {"text/html": "the tool"})]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=outputs)])
+    nbformat.write(notebook, tmp_path / "a.ipynb")
+    scrub.scrub(str(tmp_path / "a.ipynb"), str(tmp_path / "b.ipynb"))
+    (cell,) = nbformat.read(tmp_path / "b.ipynb", 4).cells
+    assert [output.data for output in cell.outputs] == [{"text/html": "the tool"}]
 
 
 def test_in_colab(monkeypatch, tmp_path):
