@@ -37,7 +37,7 @@ $(VENV)/.ready: requirements.lock
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@touch $@
 
-reproduce: $(TABLES)  ## run the notebooks end to end: every table and figure into results/<profile>[-<data>]/
+reproduce: $(TABLES) $(BUILD)/07_harmonize_your_own.ipynb  ## run the notebooks end to end: every table and figure into results/<profile>[-<data>]/
 	@echo "done: open $(RESULTS)/report.html"
 
 # Executed copies are made in build/ (never committed), so that a fresh clone always computes, and a failed run leaves
@@ -53,6 +53,7 @@ $(BUILD)/03_s2am_t4.ipynb: $(BUILD)/02_baselines.ipynb
 $(BUILD)/04_lemart_pretraining.ipynb: $(BUILD)/03_s2am_t4.ipynb
 $(BUILD)/05_swinih_ablations.ipynb: $(BUILD)/04_lemart_pretraining.ipynb
 $(TABLES): $(BUILD)/05_swinih_ablations.ipynb
+$(BUILD)/07_harmonize_your_own.ipynb: $(TABLES)
 
 lint: $(VENV)/.ready  ## ruff on the package, the tests and the notebooks; notebooks stripped
 	$(VENV)/bin/ruff check --output-format concise .

@@ -50,22 +50,31 @@ def check(mask: np.ndarray, size: tuple[int, int], name: str | Path = "mask") ->
 
 
 def polygons(path: str | Path, size: tuple[int, int]) -> np.ndarray:
+    """The mask of a file of polygons, as `drawn` reads them. Raises HarmonyError as it does, and for no such file."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise HarmonyError(f"{path}: no such file; name a mask") from None
+    except UnicodeDecodeError as error:
+        raise HarmonyError(f"{path}: no text of polygons ({error.reason}); name a mask") from None
+    return drawn(text, size, path)
+
+
+def drawn(text: str, size: tuple[int, int], name: str | Path = "polygons") -> np.ndarray:
     """A mask drawn from JSON: a list of polygons, each [[x, y], ...] or [x, y, x, y, ...] in px of the upright picture.
 
     Also {"polygons": such a list}, a COCO annotation ({"segmentation": ...}) and LabelMe's {"shapes": [{"points":
-    ...}]}. Raises HarmonyError: no such file, no JSON, no polygon in it.
+    ...}]}. Raises HarmonyError: no JSON, no polygon in it.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(text)
         found = [np.asarray(p, np.float64).reshape(-1, 2) for p in _listed(content)]
         if not found or any(len(p) < 3 or not np.isfinite(p).all() for p in found):
             raise ValueError("a polygon has three corners or more")
-    except FileNotFoundError:
-        raise HarmonyError(f"{path}: no such file; name a mask") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:100]
         raise HarmonyError(
-            f'{path}: no polygons in it ({reason}); write {{"polygons": [[[x, y], ...], ...]}}'
+            f'{name}: no polygons in it ({reason}); write {{"polygons": [[[x, y], ...], ...]}}'
         ) from None
     return _drawn(found, size)
 

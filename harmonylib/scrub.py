@@ -6,11 +6,14 @@ import nbformat
 
 from harmonylib.paths import ROOT
 
+WIDGET = "application/vnd.jupyter.widget-view+json"  # means nothing without the kernel that made it
+
 
 def scrub(source: str, target: str) -> None:
     notebook = nbformat.read(source, as_version=4)
     for cell in notebook.cells:  # what goes to stderr are other packages' warnings, with paths of this machine
         cell["outputs"] = [output for output in cell.get("outputs", []) if output.get("name") != "stderr"]
+        cell["outputs"] = [output for output in cell["outputs"] if WIDGET not in output.get("data", {})]
         if cell.cell_type != "code":
             del cell["outputs"]
     for part in (notebook, *notebook.cells):

@@ -4,6 +4,7 @@ Bradley-Terry: method i beats j with probability 1 / (1 + exp(s_j - s_i)). LEMaR
 scores and publish no code. Fitted by `choix`; the intervals resample pictures, whose difficulty all their votes share.
 """
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,19 @@ from scipy.sparse.csgraph import connected_components
 
 from harmonylib.errors import HarmonyError
 from harmonylib.leaderboard import read_table
+from harmonylib.paths import whole_file
 
 COLUMNS = ("winner", "loser")
-ADVICE = "a row holds winner, loser and picture"
+ADVICE = "a row holds winner, loser and picture"  # and may hold tie, sitting
 RESAMPLES = 1000
 PRIOR = 0.01  # of choix's regularisation: a method that never lost has a finite score
 
 
 def read(path: str | Path) -> pd.DataFrame:
-    """Votes: columns winner, loser and, if there, picture. Raises HarmonyError: no such file, no table, a bad vote."""
+    """Votes: columns winner, loser and, if there, picture and tie ("yes": no difference).
+
+    Raises HarmonyError: no such file, no table, a bad vote.
+    """
     votes = read_table(path, COLUMNS, ADVICE, dtype=str, keep_default_na=False, skipinitialspace=True)
     bad = (votes["winner"] == votes["loser"]) | (votes[list(COLUMNS)] == "").any(axis=1)
     if bad.any():
@@ -30,18 +35,35 @@ def read(path: str | Path) -> pd.DataFrame:
     return votes
 
 
+def keep(text: str, path: str | Path) -> None:
+    """Add the votes of one sitting, CSV as notebook 07's tool sends it, to a file; they replace its own older ones.
+
+    Nothing happens where nobody has voted.
+    """
+    if not text:
+        return
+    new, path = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False), Path(path)
+    old = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else new[:0]
+    together = pd.concat([old[~old["sitting"].isin(new["sitting"])], new])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as file:
+        together.to_csv(file, index=False, lineterminator="\n")
+
+
 def scores(votes: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """One row a method, best first: score, low, high (95 %, over pictures), votes, won (share).
 
-    Scores have mean 0; a difference of 1 is a win in 73 % of votes. Votes without pictures count as one picture each;
-    with a single picture the intervals are NaN. Raises HarmonyError where two groups of methods were never compared
-    with each other, or choix is missing.
+    Scores have mean 0; a difference of 1 is a win in 73 % of votes. A tie is half a win for each. Votes without
+    pictures count as one picture each; with a single picture the intervals are NaN. Raises HarmonyError where two
+    groups of methods were never compared with each other, or choix is missing.
     """
     methods = sorted({*votes["winner"], *votes["loser"]})
     winner, loser = (pd.Categorical(votes[column], methods).codes for column in COLUMNS)
     picture = pd.factorize(votes.get("picture", votes.index))[0]
     wins = np.zeros((picture.max() + 1, len(methods), len(methods)))  # of one over another, picture by picture
-    np.add.at(wins, (picture, winner, loser), 1)
+    half = (votes.get("tie", pd.Series("", votes.index)) == "yes").to_numpy() / 2
+    np.add.at(wins, (picture, winner, loser), 1 - half)
+    np.add.at(wins, (picture, loser, winner), half)
     whole, count = wins.sum(0), len(wins)
     _connected(whole + whole.T > 0, methods)
     rng = np.random.default_rng(seed)
