@@ -17,7 +17,8 @@ RESIDENT_BYTES = 2**31  # sets up to this size live on the device
 OWN = 0.15  # share of the set's own composites
 TRANSFERS, STRENGTH = 0.3, 2.0  # of `recolour.recolouring`: doing nothing then errs about as much as on iHarmony4
 BEFORE, GENTLY = 0.5, 0.3  # how often a photograph is retouched as a whole first, and with what strength
-CROPPED, SMALLEST, STRETCHED = 0.5, 0.6, 0.12  # how often, to what share of a side, with what change of aspect
+SEEN = 256  # px a side of a batch
+SMALLEST, STRETCHED = 0.45, 0.1  # least share of a picture's side that is seen; change of its aspect
 SOFT = (0.3, 1.0)  # px, radius that the edge of a mask is blurred with: pixels are larger than when it was drawn
 OBJECT = (0.008, 0.8)  # share of a picture that is object
 AHEAD = 3  # batches made while the network works
@@ -80,8 +81,8 @@ class Perturbed:
 class Recoloured:
     """Objects of a set's photographs in other colours (`recolour`), drawn afresh for every step from (seed, step).
 
-    Pictures are cropped and mirrored, and photographs retouched as a whole first: only their surroundings then say what
-    is right for an object. The next batches are made by a thread meanwhile.
+    Each is a part of a picture around its object, larger or smaller than it was, now and then mirrored, of a photograph
+    that is retouched as a whole first. The next batches are made by a thread meanwhile.
     """
 
     def __init__(self, cache: Cache, rows: np.ndarray, batch_size: int, seed: int, device: torch.device):
@@ -106,14 +107,14 @@ class Recoloured:
         return tuple(np.stack([np.asarray(part) for part in parts]) for parts in zip(*made, strict=True))
 
     def _triplet(self, rng: np.random.Generator) -> tuple[Image.Image, ...] | None:
-        """Composite, mask and target; None where the crop has missed the object or is full of it."""
+        """Composite, mask and target; None where too little of the object is seen, or little else."""
         own = rng.random() < OWN
         chosen = self.rows if own else self.objects
         chosen = chosen[rng.integers(len(chosen))]
         real, mask = self.index[chosen] if own else chosen
         arrays = (self.cache.real[real], 255 * (self.cache.mask[mask] > 0).astype(np.uint8))
         images = [Image.fromarray(array) for array in (*arrays, *([self.cache.composite[chosen]] if own else []))]
-        target, mask, *composite = _turned(rng, images)
+        target, mask, *composite = _part(rng, images)
         inside = np.asarray(mask) > 127
         if not OBJECT[0] < inside.mean() < OBJECT[1]:
             return None
@@ -123,8 +124,7 @@ class Recoloured:
         if not own:
             pixels = np.asarray(target)[inside]
             change = recolour.recolouring(rng, pixels, self._others(rng), STRENGTH, TRANSFERS)
-            soft = mask.filter(ImageFilter.GaussianBlur(rng.uniform(*SOFT)))
-            composite = [Image.composite(change.image(target), target, soft)]
+            composite = [Image.composite(change.image(target), target, mask)]
         return composite[0], mask, target
 
     def _others(self, rng: np.random.Generator) -> np.ndarray:
@@ -134,18 +134,21 @@ class Recoloured:
         return pixels[rng.integers(len(pixels), size=300)] if len(pixels) else self._others(rng)
 
 
-def _turned(rng: np.random.Generator, images: list[Image.Image]) -> list[Image.Image]:
-    """The same random part of pictures of one size, at that size, mirrored or not."""
-    if rng.random() < CROPPED:
-        side = images[0].width
-        width = side * rng.uniform(SMALLEST, 1)
-        height = min(side, width * np.exp(rng.normal(0, STRETCHED)))
-        left, top = rng.uniform(0, side - width), rng.uniform(0, side - height)
-        box = (left, top, left + width, top + height)
-        images = [image.resize((side, side), Image.Resampling.BILINEAR, box) for image in images]
-    if rng.random() < 0.5:
-        images = [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in images]
-    return images
+def _part(rng: np.random.Generator, images: list[Image.Image]) -> list[Image.Image]:
+    """The same part of pictures of one size, the second of them a mask, whose edge becomes soft; mirrored or not."""
+    side = images[0].width
+    width = side * rng.uniform(SMALLEST, 1)
+    height = min(side, width * np.exp(rng.normal(0, STRETCHED)))
+    rows, columns = np.nonzero(np.asarray(images[1]))
+    at = rng.integers(len(rows)) if len(rows) else None
+    x, y = (columns[at], rows[at]) if len(rows) else rng.integers(0, side, 2)  # somewhere on the object
+    left, top = (rng.uniform(max(0, c - s), min(side - s, c)) for c, s in ((x, width), (y, height)))
+    images[1] = images[1].filter(ImageFilter.GaussianBlur(rng.uniform(*SOFT)))
+    images = [
+        image.resize((SEEN, SEEN), Image.Resampling.BICUBIC, (left, top, left + width, top + height))
+        for image in images
+    ]
+    return [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in images] if rng.random() < 0.5 else images
 
 
 def _resident(arrays: tuple, device: torch.device) -> list:

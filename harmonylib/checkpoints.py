@@ -1,14 +1,19 @@
 """Checkpoints: written whole or not at all, loaded without running code, with every random state."""
 
 import hashlib
+import json
 import random
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import save as safetensors_bytes
 
 from harmonylib.errors import HarmonyError
 from harmonylib.paths import whole_file
+
+SAFETENSORS = ".safetensors"
 
 
 def save(path: Path, content: dict) -> None:
@@ -19,9 +24,10 @@ def save(path: Path, content: dict) -> None:
 
 
 def load(path: Path) -> dict:
-    """Load with ``weights_only=True``. Raises HarmonyError if the file is missing, damaged or holds anything else."""
+    """Load with ``weights_only=True``, or as safetensors. Raises HarmonyError if the file is missing, damaged or holds
+    anything else."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _safetensors(path) if path.suffix == SAFETENSORS else torch.load(path, "cpu", weights_only=True)
     except FileNotFoundError:
         raise HarmonyError(f"{path}: no such checkpoint; train the experiment first (notebook 03 or `train`)") from None
     except Exception:  # torch's unpickler raises whatever the damage makes of it
@@ -31,6 +37,22 @@ def load(path: Path) -> dict:
     if not isinstance(content, dict) or "experiment" not in content or "model" not in content:
         raise HarmonyError(f"{path}: not a checkpoint of this project; it lacks the experiment or the weights")
     return content
+
+
+def _safetensors(path: Path) -> dict:
+    with safe_open(path, "pt") as file:
+        names = file.keys()
+        weights = {name: file.get_tensor(name) for name in names}
+        return {"experiment": json.loads(file.metadata()["experiment"]), "model": weights}
+
+
+def export_weights(checkpoint: Path, out: Path) -> None:
+    """Write a checkpoint's weights as safetensors, with the experiment that says what they are of."""
+    saved = load(checkpoint)
+    notes = {"format": "pt", "experiment": json.dumps(saved["experiment"])}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(out) as file:
+        file.write(safetensors_bytes({name: tensor.contiguous() for name, tensor in saved["model"].items()}, notes))
 
 
 def find(name: str | Path) -> Path | None:

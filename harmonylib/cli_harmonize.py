@@ -15,7 +15,7 @@ def add(command) -> None:
     command.add_argument("mask", type=Path, metavar="MASK", help=text)
     command.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="file, or folder, to write")
     text = (
-        "a checkpoint, the folder of a run, or identity, histogram or reinhard (no network comes along yet: name one)"
+        "a checkpoint, the folder of a run, or identity, histogram or reinhard (default: the network that comes with it)"
     )
     command.add_argument("--model", metavar="MODEL", help=text)
     command.add_argument("--strength", type=float, default=1.0, help="0 changes nothing, 1 is the model's own, up to 2")

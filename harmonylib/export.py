@@ -17,9 +17,9 @@ OPSET = 18
 def export(model: str | Path, out: Path) -> float:
     """Write a checkpoint's network to `out`; the largest difference from PyTorch on a picture of noise.
 
-    Inputs: image (B, 3, S, S) and mask (B, 1, S, S), float32 in [0, 1], S the side of training; output: harmonized, like
-    the image and clamped. Raises HarmonyError: no such checkpoint, onnx or onnxruntime is missing, the difference is
-    above 1e-4 (then nothing is written).
+    Inputs: image (B, 3, S, S) and mask (B, 1, S, S), float32 in [0, 1], S the side of training. Output: harmonized,
+    like the image and clamped. Raises HarmonyError: no such checkpoint, onnx or onnxruntime is missing, the difference
+    is above 1e-4 (then nothing is written).
     """
     network = load(model).cpu().float().eval()
     content = serialised(network)

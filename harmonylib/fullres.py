@@ -16,6 +16,7 @@ from harmonylib import checkpoints, colour_maps, picture_masks, pictures
 from harmonylib.baselines import BASELINES
 from harmonylib.errors import HarmonyError
 
+WEIGHTS = Path(__file__).with_name("weights") / "harmonizer.safetensors"  # of the network that comes with the package
 SIDE = 256  # px, of a network that does not say what it was trained at
 ROWS = 128  # of a large picture, changed at once
 Change = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (H,W,3) uint8, uint16 or float32 in [0,1]; mask (H,W) -> same
@@ -29,8 +30,8 @@ def harmonize(composite, mask, model=None, *, strength: float = 1.0):
             Pillow image of any mode.
         mask: how much of each pixel is object: an array (H,W), bool, uint8, uint16, or float in [0,1]; or a Pillow
             image.
-        model: a network; the file or folder of a checkpoint; or one of identity, histogram, reinhard. None is for the
-            network that comes with the package: this version has none yet, and says so.
+        model: a network; the file or folder of a checkpoint; or one of identity, histogram, reinhard. None is the
+            network that comes with the package (its card: `harmonylib/weights/README.md`).
         strength: 0 changes nothing, 1 is what the model does; up to 2.
 
     Returns the same kind of thing, of the same size and type; pixels where the mask is 0 keep their bits. A Pillow
@@ -66,12 +67,10 @@ def changer(model=None, strength: float = 1.0) -> Change:
 
 
 def load(model: str | Path | None = None) -> nn.Module:
-    """The network of a checkpoint: a file, or the folder of a run. Raises HarmonyError where there is none."""
-    if model is None:
-        raise HarmonyError(
-            "no network comes with this version yet; name a checkpoint of your own training, or histogram or reinhard"
-        )
-    path = checkpoints.find(model)
+    """The network of a checkpoint: a file, or the folder of a run; None: the one that comes with the package.
+    Raises HarmonyError where there is none.
+    """
+    path = checkpoints.find(WEIGHTS if model is None else model)
     if path is None:
         raise HarmonyError(f"model {str(model)!r}: neither a checkpoint nor one of {', '.join(BASELINES)}; name one")
     from harmonylib import training

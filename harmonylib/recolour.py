@@ -3,7 +3,7 @@
 Two kinds of change, drawn afresh for every step. A retouch does what a photographer does to a raw file: exposure and
 white balance in linear light, then gamma, contrast, a curve, black and white points, tinted shadows and lights,
 saturation, hue, as the experts of HAdobe5k did. A transfer gives the object the mean and the spread of another object's
-colours, as iHarmony4's authors made HCOCO and HFlickr. Both papers' networks are trained otherwise; this is for no claim.
+colours, as iHarmony4's authors made HCOCO and HFlickr. No network of the papers is trained so.
 """
 
 from dataclasses import dataclass

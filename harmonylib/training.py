@@ -58,6 +58,7 @@ def train(
     checkpoint: Path,
     *,
     photographs: np.ndarray | None = None,
+    batches: Callable = Triplets,
     start: Path | None = None,
     full_count: int | None = None,
     key: str = "",
@@ -68,6 +69,7 @@ def train(
     Args:
         train_rows, val_rows: rows of the cache.
         photographs: (N,S,S,3) uint8, for LEMaRT to perturb; `train_rows` are not used then.
+        batches: of the set: as it is, or `Recoloured`.
         start: a checkpoint to take the weights of, of the same network.
         full_count: number of training pictures before a share was taken (default: all that are given).
         key: what the run depends on (configuration, data, source); another key in the checkpoint starts afresh.
@@ -77,7 +79,7 @@ def train(
     full_count = full_count or len(train_rows if photographs is None else photographs)
     run = Run(experiment, cache, val_rows, checkpoint, full_count, key)
     if photographs is None:
-        run.batches = Triplets(cache, train_rows, experiment.batch_size, experiment.seed, run.device)
+        run.batches = batches(cache, train_rows, experiment.batch_size, experiment.seed, run.device)
     else:
         run.batches = Perturbed(photographs, experiment.lemart, experiment.batch_size, experiment.seed, run.device)
     if start is not None:

@@ -29,7 +29,7 @@ TABLE_3 = {  # of LEMaRT: what is listed here is trained with and without pre-tr
     "hrnet": "hrnet:HRNet",
     "ht": "ht:HT",
 }
-OWN = {"colour_map": "colour_map:ColourMap"}  # of neither paper: the harmonizer that comes with the package
+OWN = {"outline": "outline:Outline"}  # of neither paper: the harmonizer that comes with the package
 TABLE_4 = {  # of LEMaRT: what is listed here is compared with SwinIH, all of them trained from scratch
     "swinih_ms": "swin_t:SwinIHMS",
     "swinih_local": "swinih:SwinIHLocal",
