@@ -14,7 +14,7 @@ def add(command) -> None:
     text = "an image, polygons in JSON, or the word alpha; for a folder: a folder with the same names in it, or alpha"
     command.add_argument("mask", type=Path, metavar="MASK", help=text)
     command.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="file, or folder, to write")
-    text = "a checkpoint, the folder of a run, or identity, histogram or reinhard (default: the network that comes with it)"
+    text = "a checkpoint, a run's folder, or identity, histogram, reinhard (default: the network that comes along)"
     command.add_argument("--model", metavar="MODEL", help=text)
     command.add_argument("--strength", type=float, default=1.0, help="0 changes nothing, 1 is the model's own, up to 2")
     command.add_argument("--force", action="store_true", help="overwrite")
