@@ -21,7 +21,7 @@ from harmonylib.paths import data_dir
 VAL_SHARE = 0.1  # of the training list, by photograph
 RECIPE = Experiment(
     "harmonizer", "outline", loss="fn_mse", optimiser="adamw", weight_decay=0.02, learning_rate=2e-3,
-    schedule="cosine", batch_size=24, steps=8000, epochs=1, size=384, subset="all",
+    schedule="cosine", batch_size=24, steps=7000, epochs=1, size=384, subset="all",
 )  # fmt: skip
 
 
