@@ -1,13 +1,11 @@
 """``python -m harmonylib``: the commands. Bad input ends in one line on stderr and exit code 2."""
 
 import argparse
-import json
-import math
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-from harmonylib import __version__, cli_data, cli_harmonize
+from harmonylib import __version__, cli_data, cli_harmonize, cli_scores
 from harmonylib.cli_data import DATA_HELP, check_side
 from harmonylib.config import PROFILES
 from harmonylib.errors import HarmonyError
@@ -70,11 +68,7 @@ def _parser() -> Parser:
     )
     command.add_argument("--out", type=Path, required=True, help="CSV file to write")
 
-    command = _add(commands, "score", _score, "score one prediction")
-    for name in ("pred", "real", "mask"):
-        command.add_argument(f"--{name}", required=True, metavar="FILE")
-    command.add_argument("--protocol", default="bcmi256")
-    command.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    cli_scores.add_score(_add(commands, "score", cli_scores.score, "score a prediction, or a folder of them"))
 
     text = "compare foreground with background before and after, on real composites that have no target"
     command = _add(commands, "composites", _composites, text)
@@ -87,11 +81,18 @@ def _parser() -> Parser:
     text = "give the object of a composite the colours that its surroundings ask for, at full resolution"
     cli_harmonize.add(_add(commands, "harmonize", cli_harmonize.run, text))
 
-    command = _add(commands, "leaderboard", _leaderboard, "rank the rows of `evaluate` under one protocol")
+    command = _add(commands, "export", _export, "write a network as ONNX, after comparing it with PyTorch")
+    command.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="file to write")
+    command.add_argument(
+        "--model", metavar="MODEL", help="a checkpoint, or a run's folder (default: the one that comes along)"
+    )
+    command.add_argument("--force", action="store_true", help="overwrite")
+
+    command = _add(commands, "leaderboard", cli_scores.board, "rank the rows of `evaluate` under one protocol")
     command.add_argument("rows", nargs="+", metavar="CSV", help="files that `evaluate --out` wrote")
     command.add_argument("--protocol", help="which, where the rows are of several: these are never mixed")
 
-    command = _add(commands, "votes", _votes, "Bradley-Terry scores from pairwise votes")
+    command = _add(commands, "votes", cli_scores.votes, "Bradley-Terry scores from pairwise votes")
     command.add_argument("votes", metavar="CSV", help="one row a vote: winner, loser and, if you have it, picture")
     command.add_argument("--out", type=Path, help="CSV file to write the scores to")
 
@@ -217,40 +218,14 @@ def _composites(options) -> None:
     print(no_reference.summarise(rows).to_string(index=False, float_format="%.3g"))
 
 
-def _score(options) -> None:
-    from harmonylib import metrics
-
-    prediction, real, mask = metrics.read_triplet(options.pred, options.mask, options.real, options.protocol)
-    values = metrics.score(prediction, real, mask, options.protocol)
-    if options.json:
-        finite = {name: value if math.isfinite(value) else str(value) for name, value in values.items()}
-        print(json.dumps({"protocol": options.protocol} | finite, allow_nan=False))  # "inf" and "nan" as strings
-    else:
-        print(f"protocol {options.protocol}")
-        for name, value in values.items():
-            print(f"{name:6}{value:.6g}")
-
-
-def _leaderboard(options) -> None:
-    from harmonylib import leaderboard
-
-    rows = leaderboard.under(leaderboard.read(options.rows), options.protocol)
-    subsets = list(dict.fromkeys(rows["subset"]))
-    for subset in [*subsets, None] if len(subsets) > 1 else subsets:
-        print(f"{subset or 'all'} under {rows['protocol'].iloc[0]}:")
-        print(leaderboard.ranked(rows, subset).to_string(index=False, float_format="%.2f"))
-    print(f"{leaderboard.UNSTATED}:")
-    print(leaderboard.printed(subsets).to_string(index=False, float_format="%g", na_rep="-"))
-
-
-def _votes(options) -> None:
-    from harmonylib import votes
+def _export(options) -> None:
+    from harmonylib import export
 
     check_writable(options.out)
-    table = votes.scores(votes.read(options.votes))
-    print(table.to_string(index=False, float_format="%.3f"))
-    if options.out:
-        table.to_csv(options.out, index=False, float_format="%.6g", lineterminator="\n")
+    if options.out.exists() and not options.force:
+        raise HarmonyError(f"{options.out}: is there already; name another, or add --force to overwrite")
+    difference = export.export(options.model, options.out)
+    print(f"{options.out}: differs from PyTorch by {difference:.1e} at most")
 
 
 def _check_records(options) -> int:

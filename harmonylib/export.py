@@ -9,13 +9,14 @@ from torch import nn
 
 from harmonylib.errors import HarmonyError
 from harmonylib.fullres import SIDE, load
+from harmonylib.paths import whole_file
 
 TOLERANCE = 1e-4  # of pictures in [0, 1]
 OPSET = 18
 
 
-def export(model: str | Path, out: Path) -> float:
-    """Write a checkpoint's network to `out`; the largest difference from PyTorch on a picture of noise.
+def export(model: str | Path | None, out: Path) -> float:
+    """Write a network (`fullres.load`) to `out`; the largest difference from PyTorch on a picture of noise.
 
     Inputs: image (B, 3, S, S) and mask (B, 1, S, S), float32 in [0, 1], S the side of training. Output: harmonized,
     like the image and clamped. Raises HarmonyError: no such checkpoint, onnx or onnxruntime is missing, the difference
@@ -26,12 +27,8 @@ def export(model: str | Path, out: Path) -> float:
     difference = _difference(network, content)
     if not difference <= TOLERANCE:
         raise HarmonyError(f"{model}: differs by {difference:.1e} in ONNX; not written")
-    building = out.with_name(f".{out.name}.part")
-    try:
-        building.write_bytes(content)
-        building.replace(out)
-    finally:
-        building.unlink(missing_ok=True)
+    with whole_file(out) as file:
+        file.write(content)
     return difference
 
 

@@ -17,6 +17,7 @@ from harmonylib.baselines import BASELINES
 from harmonylib.errors import HarmonyError
 
 WEIGHTS = Path(__file__).with_name("weights") / "harmonizer.safetensors"  # of the network that comes with the package
+HARMONIZER = "harmonizer"  # its name, beside those of the methods without training
 SIDE = 256  # px, of a network that does not say what it was trained at
 ROWS = 128  # of a large picture, changed at once
 Change = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (H,W,3) uint8, uint16 or float32 in [0,1]; mask (H,W) -> same
@@ -67,12 +68,14 @@ def changer(model=None, strength: float = 1.0) -> Change:
 
 
 def load(model: str | Path | None = None) -> nn.Module:
-    """The network of a checkpoint: a file, or the folder of a run; None: the one that comes with the package.
-    Raises HarmonyError where there is none.
+    """The network of a checkpoint: a file, or the folder of a run; None or "harmonizer": the one that comes with the
+    package. Raises HarmonyError where there is none.
     """
-    path = checkpoints.find(WEIGHTS if model is None else model)
+    path = checkpoints.find(WEIGHTS if model in (None, HARMONIZER) else model)
     if path is None:
-        raise HarmonyError(f"model {str(model)!r}: neither a checkpoint nor one of {', '.join(BASELINES)}; name one")
+        raise HarmonyError(
+            f"model {str(model)!r}: neither a checkpoint nor one of {HARMONIZER}, {', '.join(BASELINES)}; name one"
+        )
     from harmonylib import training
 
     return training.load_model(path)
@@ -80,12 +83,20 @@ def load(model: str | Path | None = None) -> nn.Module:
 
 @torch.no_grad()
 def maps(network: nn.Module, picture: np.ndarray, mask: np.ndarray) -> Tensor:
-    """What a network does to a picture (H,W,3), seen at the side it was trained at, as a colour map (1,12,h,w)."""
-    side = getattr(network, "size", SIDE)
+    """What a network does to a picture (H,W,3), seen at the side it was trained at, as a colour map (1,12,h,w).
+
+    One that looks more than once (`models.Harmonizer.looks`) answers with the mean.
+    """
+    trained, looks = getattr(network, "size", SIDE), getattr(network, "looks", (1.0,))
+    whole, network = Image.fromarray(_eight_bits(picture)), network.eval()
+    return torch.stack([_seen(network, whole, mask, round(look * trained)) for look in looks]).mean(0)
+
+
+def _seen(network: nn.Module, picture: Image.Image, mask: np.ndarray, side: int) -> Tensor:
     device = next(network.parameters()).device
-    small = Image.fromarray(_eight_bits(picture)).resize((side, side), Image.Resampling.BICUBIC)
-    image = torch.from_numpy(np.array(small, np.float32) / 255).permute(2, 0, 1)[None].to(device)
-    return network.eval().maps(image, torch.from_numpy(_shrunk(mask, side))[None, None].to(device)).float().cpu()
+    small = np.array(picture.resize((side, side), Image.Resampling.BICUBIC), np.float32) / 255
+    image = torch.from_numpy(small).permute(2, 0, 1)[None].to(device)
+    return network.maps(image, torch.from_numpy(_shrunk(mask, side))[None, None].to(device)).float().cpu()
 
 
 def paint(found: Tensor, picture: np.ndarray, mask: np.ndarray, strength: float = 1.0) -> np.ndarray:

@@ -11,7 +11,18 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from harmonylib import checkpoints, config, evaluation, experiments, metrics, models, records, training, workers
+from harmonylib import (
+    checkpoints,
+    config,
+    evaluation,
+    experiments,
+    fullres,
+    metrics,
+    models,
+    records,
+    training,
+    workers,
+)
 from harmonylib.checkpoints import seed_everything
 from harmonylib.config import Experiment, Profile
 from harmonylib.data import layout
@@ -313,9 +324,11 @@ def method_from(name: str) -> tuple[evaluation.Method, int | None]:
     """(method, its own size or None) from a method's name or the path of a checkpoint."""
     if name in evaluation.baselines.BASELINES:
         return evaluation.baseline(name), None
+    if name == fullres.HARMONIZER:
+        return evaluation.network(fullres.load()), None
     path = checkpoints.find(name)
     if path is None:
-        known = ", ".join(evaluation.baselines.BASELINES)
+        known = ", ".join((fullres.HARMONIZER, *evaluation.baselines.BASELINES))
         raise HarmonyError(f"method {name!r}: neither one of {known} nor a checkpoint file; give one of them")
     model = training.load_model(path)
     return evaluation.network(model), model.size

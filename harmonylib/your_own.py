@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harmonylib import checkpoints, fullres, picture_masks, pictures
+from harmonylib import checkpoints, picture_masks, pictures
 from harmonylib.data import scenes
 from harmonylib.errors import HarmonyError
 from harmonylib.page_tools import Answer
@@ -91,16 +91,7 @@ def methods(results: Path) -> dict[str, str | None]:
     found = {label: str(folder) for label, folder in trained.items() if checkpoints.find(folder)}
     if len(found) < len(trained):
         print(f"{', '.join(trained.keys() - found.keys())}: none in {shown(results)}; notebook 03 trains them")
-    return WITHOUT_TRAINING | found | _shipped()
-
-
-def _shipped() -> dict[str, None]:
-    try:  # TEMPORARY, until the weights come with the package: then `return {SHIPPED: None}` alone, into `methods`
-        fullres.load(None)
-    except HarmonyError as error:
-        print(f"{SHIPPED}: {error}")
-        return {}
-    return {SHIPPED: None}
+    return WITHOUT_TRAINING | found | {SHIPPED: None}
 
 
 def result_file(composite: Composite, folder: Path) -> Path:

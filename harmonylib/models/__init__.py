@@ -85,9 +85,12 @@ class Harmonizer(nn.Module, ABC):
     in evaluation mode only: in training a clamp would cut the gradient of every pixel that overshoots.
 
     ``presets`` are named sets of options, smaller than the paper's: a profile names one (`config.Profile.preset`).
+    ``looks`` are the sizes at which a picture is seen before it is changed at full resolution (`fullres`), as multiples
+    of the side of training; what the network does at each is averaged.
     """
 
     multiple = 1
+    looks: ClassVar[tuple[float, ...]] = (1.0,)
     presets: ClassVar[dict[str, dict]] = {}
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
@@ -122,7 +125,7 @@ class Harmonizer(nn.Module, ABC):
     def _check(self, image: Tensor, mask: Tensor) -> torch.Size:
         if image.ndim != 4 or image.shape[1] != 3:
             raise HarmonyError(f"image has shape {tuple(image.shape)}; a model takes (B, 3, H, W)")
-        if mask.shape != (len(image), 1, *image.shape[2:]):
+        if mask.shape != (image.shape[0], 1, *image.shape[2:]):  # len() would fix the batch of an export
             raise HarmonyError(
                 f"mask has shape {tuple(mask.shape)}; with an image of shape {tuple(image.shape)} a model takes "
                 f"{(len(image), 1, *image.shape[2:])}"
