@@ -58,6 +58,23 @@ def refused():
     return expect
 
 
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium without a window; tests that need it are left out where it is not installed."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("needs chromium and chromedriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("headless", "no-sandbox", "disable-gpu", "disable-background-networking", "window-size=1000,900"):
+        options.add_argument(f"--{argument}")
+    opened = webdriver.Chrome(service=webdriver.ChromeService(driver), options=options)
+    yield opened
+    opened.quit()
+
+
 def write_set(root: Path) -> Path:
     lists = {"train": [], "test": []}
     for number, subset in enumerate(SUBSETS):

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import shutil
 import sys
 import types
 
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harmonylib import fullres, page_tools, picture_masks, pictures, scrub, slider, votes, your_own
+from harmonylib import page_tools, picture_masks, pictures, scrub, slider, votes, your_own
 from harmonylib.page_tools import Answer
 from harmonylib.pictures import Picture
 
@@ -67,14 +66,13 @@ def test_the_result_keeps_the_format_where_it_can(composite, tmp_path):
         assert your_own.result_file(composite._replace(file=your_own.Path(name)), tmp_path).name == written
 
 
-def test_methods_at_hand(tmp_path, monkeypatch, capsys):
+def test_methods_at_hand(tmp_path, capsys):
     assert list(your_own.methods(tmp_path))[:3] == ["identity", "Reinhard", "histogram"]
     assert "notebook 03" in capsys.readouterr().out
     (tmp_path / "runs" / "unet" / "seed0").mkdir(parents=True)
     (tmp_path / "runs" / "unet" / "seed0" / "checkpoint.pt").touch()
     assert your_own.methods(tmp_path)["U-Net"] == str(tmp_path / "runs" / "unet" / "seed0")
     assert "S2AM: none" in capsys.readouterr().out
-    monkeypatch.setattr(fullres, "load", lambda model=None: model)
     assert list(your_own.methods(tmp_path).items())[-1] == (your_own.SHIPPED, None)
 
 
@@ -162,22 +160,6 @@ def test_a_download_is_a_link_in_the_page(tmp_path, monkeypatch):
     assert base64.b64decode(link.split("base64,")[1].split("'")[0]) == file.read_bytes()
     monkeypatch.setattr(your_own, "IN_THE_PAGE", 10)
     assert "base64" not in your_own.download(file).data
-
-
-@pytest.fixture(scope="module")
-def browser():
-    webdriver = pytest.importorskip("selenium.webdriver")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("needs chromium and chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("headless", "no-sandbox", "disable-gpu", "disable-background-networking", "window-size=1000,900"):
-        options.add_argument(f"--{argument}")
-    opened = webdriver.Chrome(service=webdriver.ChromeService(driver), options=options)
-    yield opened
-    opened.quit()
 
 
 @pytest.fixture
