@@ -22,10 +22,10 @@ def score(options) -> None:
     """One prediction, or each of a folder and their means."""
     from harmonylib import metrics
 
-    folders = options.pred.is_dir(), options.real.is_dir(), options.mask.is_dir()
-    if any(folders) and not all(folders):
-        raise HarmonyError("score: folders on some sides and files on others; name three files or three folders")
-    triplets = _triplets(options) if all(folders) else {"": (options.pred, options.mask, options.real)}
+    folders = [path for path in (options.pred, options.real, options.mask) if path.is_dir()]
+    if 0 < len(folders) < 3:
+        raise HarmonyError(f"{folders[0]}: is a folder, and others are not; name three files or three folders")
+    triplets = _triplets(options) if folders else {"": (options.pred, options.mask, options.real)}
     rows = []
     for name, files in triplets.items():
         prediction, mask, real = files
@@ -37,7 +37,7 @@ def score(options) -> None:
             named = {"name": name} if name else {}
             print(json.dumps(named | {"protocol": options.protocol} | finite, allow_nan=False))  # "inf", "nan": strings
     if not options.json:
-        print(f"protocol {options.protocol}" + (f", mean of {len(rows)} pictures" if all(folders) else ""))
+        print(f"protocol {options.protocol}" + (f", mean of {len(rows)} pictures" if folders else ""))
         for key in rows[0]:
             print(f"{key:6}{sum(row[key] for row in rows) / len(rows):.6g}")
 

@@ -71,7 +71,7 @@ def drawn(text: str, size: tuple[int, int], name: str | Path = "polygons") -> np
         found = [np.asarray(p, np.float64).reshape(-1, 2) for p in _listed(content)]
         if not found or any(len(p) < 3 or not np.isfinite(p).all() for p in found):
             raise ValueError("a polygon has three corners or more")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         reason = " ".join(str(error).split())[:100]
         raise HarmonyError(
             f'{name}: no polygons in it ({reason}); write {{"polygons": [[[x, y], ...], ...]}}'

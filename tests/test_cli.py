@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from harmonylib import cli, evaluation, experiments, metrics, plan
 from harmonylib.data.layout import read_entries
 
 COMMANDS = ["doctor", "data fetch", "data prepare", "data verify", "train", "evaluate", "score", "composites", "plan"]
-COMMANDS += ["report", "check-records", "harmonize", "leaderboard", "votes"]
+COMMANDS += ["report", "check-records", "harmonize", "leaderboard", "votes", "export"]
 
 
 def run(capsys, *words):
@@ -197,6 +198,32 @@ def test_score_agrees_with_the_metrics(capsys, triplet, protocol):
     code, out, _ = run(capsys, *words)
     assert code == 0
     assert f"{expected['fmse']:.6g}" in out
+
+
+def test_score_of_a_folder_is_the_mean_of_its_pictures(capsys, refuses, tiny_set, tmp_path):
+    subset, names = tiny_set / "HCOCO", ["cscene0000_1_1", "cscene0000_1_2", "cscene0001_1_1"]
+    (tmp_path / "outputs").mkdir()
+    for name in names:
+        shutil.copy(subset / "composite_images" / f"{name}.jpg", tmp_path / "outputs")
+    words = ("score", "--pred", tmp_path / "outputs", "--real", subset / "real_images", "--mask", subset / "masks")
+    code, out, err = run(capsys, *words, "--json")
+    assert (code, err) == (0, "")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["name"] for row in rows] == names
+    for row in rows:
+        scene = row["name"].rsplit("_", 2)[0]
+        files = [subset / "composite_images" / f"{row['name']}.jpg", subset / "masks" / f"{scene}_1.png"]
+        expected = metrics.score(
+            *metrics.read_triplet(*files, subset / "real_images" / f"{scene}.jpg", "bcmi256"), "bcmi256"
+        )
+        assert {key: row[key] for key in expected} == pytest.approx(expected)
+    _, out, _ = run(capsys, *words)
+    assert f"{np.mean([row['fmse'] for row in rows]):.6g}" in out
+    assert "mean of 3 pictures" in out
+    shutil.copy(tmp_path / "outputs" / f"{names[0]}.jpg", tmp_path / "outputs" / "other.jpg")
+    refuses("score", "--pred", tmp_path / "outputs", *words[3:], naming="other")
+    refuses("score", "--pred", tmp_path, *words[3:], naming="no pictures")
+    refuses(*words[:3], "--real", tmp_path / "outputs" / "other.jpg", *words[5:], naming="three folders")
 
 
 def test_score_of_a_perfect_prediction_is_json_that_others_can_read(capsys, triplet):
