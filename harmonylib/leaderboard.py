@@ -83,7 +83,8 @@ def ranked(rows: pd.DataFrame, subset: str | None = None) -> pd.DataFrame:
         if idle is not None:
             ratio = partial(statistics.paired_bootstrap, statistic="ratio")
             row["share of doing nothing"] = _interval(ratio, part["fmse"], idle["fmse"], part["group"])
-            row["improved"] = f"{(part['fmse'] < idle['fmse']).mean():.0%}"
+            better = (part["fmse"] < idle["fmse"]).astype(float)
+            row["share improved"] = _interval(statistics.bootstrap_mean, better, part["group"])
         table.append(row)
     return pd.DataFrame(table).astype({"n": int}).sort_values("fmse", ignore_index=True)
 

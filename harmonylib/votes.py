@@ -44,7 +44,8 @@ def keep(text: str, path: str | Path) -> None:
         return
     new, path = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False), Path(path)
     old = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else new[:0]
-    together = pd.concat([old[~old["sitting"].isin(new["sitting"])], new])
+    sitting = old.get("sitting", pd.Series("", old.index))  # a file of somebody else's has none
+    together = pd.concat([old[~sitting.isin(new["sitting"])], new])
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
         together.to_csv(file, index=False, lineterminator="\n")

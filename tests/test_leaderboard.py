@@ -59,7 +59,7 @@ class TestRanks:
         share = float(table["share of doing nothing"][0].split()[0])
         idle = table.set_index("method")["fmse"]
         assert share == pytest.approx(idle[str(outputs)] / idle["identity"], rel=1e-3)
-        assert table["improved"][0] == "100%"
+        assert table["share improved"][0] == "1 [1, 1]"
 
     def test_protocols_do_not_mix(self, tiny_set, tmp_path, capsys):
         rows = evaluate(tiny_set, tmp_path / "rows.csv", "identity", protocol=("bcmi256", "idih256"))
