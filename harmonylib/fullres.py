@@ -19,6 +19,7 @@ from harmonylib.errors import HarmonyError
 WEIGHTS = Path(__file__).with_name("weights") / "harmonizer.safetensors"  # of the network that comes with the package
 HARMONIZER = "harmonizer"  # its name, beside those of the methods without training
 SIDE = 256  # px, of a network that does not say what it was trained at
+MAGNIFIED = 2.2  # times the picture's side, that a further look may have
 ROWS = 128  # of a large picture, changed at once
 Change = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (H,W,3) uint8, uint16 or float32 in [0,1]; mask (H,W) -> same
 
@@ -85,11 +86,14 @@ def load(model: str | Path | None = None) -> nn.Module:
 def maps(network: nn.Module, picture: np.ndarray, mask: np.ndarray) -> Tensor:
     """What a network does to a picture (H,W,3), seen at the side it was trained at, as a colour map (1,12,h,w).
 
-    One that looks more than once (`models.Harmonizer.looks`) answers with the mean.
+    One that looks more than once (`models.Harmonizer.looks`) answers with the mean; what is much larger than the picture
+    itself is left out.
     """
-    trained, looks = getattr(network, "size", SIDE), getattr(network, "looks", (1.0,))
+    trained, (first, *larger) = getattr(network, "size", SIDE), getattr(network, "looks", (1.0,))
+    most = MAGNIFIED * mask.size**0.5
+    sides = [round(look * trained) for look in (first, *(look for look in larger if look * trained <= most))]
     whole, network = Image.fromarray(_eight_bits(picture)), network.eval()
-    return torch.stack([_seen(network, whole, mask, round(look * trained)) for look in looks]).mean(0)
+    return torch.stack([_seen(network, whole, mask, side) for side in sides]).mean(0)
 
 
 def _seen(network: nn.Module, picture: Image.Image, mask: np.ndarray, side: int) -> Tensor:

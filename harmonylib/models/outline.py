@@ -31,7 +31,7 @@ class Outline(Harmonizer):
         width: of what is known of each.
     """
 
-    looks: ClassVar = (1.0, 4 / 3)  # an outline says different things at different sizes
+    looks: ClassVar = (1.0, 4 / 3, 2.0, 8 / 3)  # an outline says different things at different sizes
     presets: ClassVar = {"tiny": {"places": 32, "width": 16}, "small": {"places": 128, "width": 32}}
 
     def __init__(self, *, places: int = 384, width: int = 96):
