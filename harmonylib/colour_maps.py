@@ -17,6 +17,7 @@ from torch import Tensor
 CELLS = 16  # places along a side of a fitted map
 WINDOW = (0.0625, 0.25, 0.375, 0.25, 0.0625)  # over cells: what a fitted place looks at
 LEAN = 0.02  # share of a window that stands for the whole object: a place with little of it does as the rest does
+TAIL = 0.01  # of an object's pixels, at either end of a channel, that may leave the range
 FLAT = 5e-5  # squared colours below which a matrix cannot be told from an offset, and stays small
 
 
@@ -57,6 +58,26 @@ def apply(
     numbers = (vertical.to(maps) @ maps @ horizontal.T.to(maps)).unflatten(1, (3, 4))  # (B, 3, 4, H, W)
     change = (numbers[:, :, :3] * (composite - 0.5)[:, None]).sum(2) + numbers[:, :, 3]
     return composite + mask * change
+
+
+def kept_in_range(maps: Tensor, composite: Tensor, mask: Tensor) -> Tensor:
+    """Maps whose changed objects keep their shades: a channel that leaves [0, 1] with more than a hundredth of an
+    object's pixels, at either end, is drawn in until it does not. What is clipped has lost its texture.
+    """
+    changed, numbers, kept = apply(maps, composite, mask), maps.unflatten(1, (3, 4)).clone(), mask[:, 0] > 0.5
+    for picture, inside, number in zip(changed, kept, numbers, strict=True):
+        if not inside.any():
+            continue
+        low, high = picture[:, inside].quantile(picture.new_tensor([TAIL, 1 - TAIL]), 1)
+        bottom, top = low.clamp(0, 1), high.clamp(0, 1)
+        scale = ((top - bottom) / (high - low).clamp(min=1e-4)).clamp(max=1)
+        # y becomes scale y + shift; y is (1 + matrix) (x - 1/2) + 1/2 + offset
+        shift = bottom - scale * low
+        scale, shift = scale.view(3, 1, 1), shift.view(3, 1, 1)
+        one = torch.eye(3, device=maps.device, dtype=maps.dtype)[..., None, None]
+        number[:, :3] = scale[:, None] * (one + number[:, :3]) - one
+        number[:, 3] = scale * (0.5 + number[:, 3]) + shift - 0.5
+    return numbers.flatten(1, 2)
 
 
 @lru_cache(maxsize=8)

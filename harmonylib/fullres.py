@@ -86,21 +86,24 @@ def load(model: str | Path | None = None) -> nn.Module:
 def maps(network: nn.Module, picture: np.ndarray, mask: np.ndarray) -> Tensor:
     """What a network does to a picture (H,W,3), seen at the side it was trained at, as a colour map (1,12,h,w).
 
-    One that looks more than once (`models.Harmonizer.looks`) answers with the mean; what is much larger than the picture
-    itself is left out.
+    One that looks more than once (`models.Harmonizer.looks`) answers with the mean; looks that are much larger than the
+    picture itself are left out.
     """
     trained, (first, *larger) = getattr(network, "size", SIDE), getattr(network, "looks", (1.0,))
     most = MAGNIFIED * mask.size**0.5
     sides = [round(look * trained) for look in (first, *(look for look in larger if look * trained <= most))]
     whole, network = Image.fromarray(_eight_bits(picture)), network.eval()
-    return torch.stack([_seen(network, whole, mask, side) for side in sides]).mean(0)
-
-
-def _seen(network: nn.Module, picture: Image.Image, mask: np.ndarray, side: int) -> Tensor:
     device = next(network.parameters()).device
+    seen = [_seen(whole, mask, side, device) for side in sides]
+    found = torch.stack([network.maps(*look).float() for look in seen]).mean(0)
+    return colour_maps.kept_in_range(found, *seen[0]).cpu()
+
+
+def _seen(picture: Image.Image, mask: np.ndarray, side: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Picture (1,3,side,side) and mask (1,1,side,side)."""
     small = np.array(picture.resize((side, side), Image.Resampling.BICUBIC), np.float32) / 255
-    image = torch.from_numpy(small).permute(2, 0, 1)[None].to(device)
-    return network.maps(image, torch.from_numpy(_shrunk(mask, side))[None, None].to(device)).float().cpu()
+    image, inside = torch.from_numpy(small).permute(2, 0, 1)[None], torch.from_numpy(_shrunk(mask, side))[None, None]
+    return image.to(device), inside.to(device)
 
 
 def paint(found: Tensor, picture: np.ndarray, mask: np.ndarray, strength: float = 1.0) -> np.ndarray:

@@ -375,3 +375,18 @@ def test_scores_under_fullres_are_those_of_harmonize(tiny_set, tmp_path):
     scored = evaluation.evaluate(evaluation.network(Warmer()), entries, "fullres")
     np.testing.assert_allclose(scored["fmse"], written["fmse"], rtol=0.01)
     assert list(scored["name"]) == list(written["name"])
+
+
+def test_a_change_that_leaves_the_range_is_drawn_in():
+    """Of an object three times as bright hardly anything is white; a change that fits stays as it is."""
+    ramp = torch.linspace(0.2, 0.6, 64).expand(1, 3, 64, 64).clone()
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., 8:56] = 1
+    for factor, fits in ((3.0, False), (1.2, True)):
+        found = torch.zeros(1, 12, 2, 2)
+        found.view(1, 3, 4, 2, 2)[:, :, :3] = (factor - 1) * torch.eye(3)[..., None, None]
+        kept = colour_maps.kept_in_range(found, ramp, mask)
+        changed = colour_maps.apply(kept, ramp, mask)[:, :, mask[0, 0] > 0]
+        assert ((changed > 1) | (changed < 0)).float().mean() < 0.03
+        assert torch.allclose(kept, found, atol=1e-5) == fits
+        assert changed.max() - changed.min() > 0.3
