@@ -245,7 +245,9 @@ def test_the_page(study, reported):
     results, _ = reported
     page = (results / "report.html").read_text(encoding="utf-8")
     assert str(results.parent) not in page
-    assert page.count("<img ") == len(drawn(study))
+    sliders = page.count("class='pair'")
+    assert sliders > 0
+    assert page.count("<img ") == len(drawn(study)) + 2 * sliders
     assert "http://" not in page and "https://" not in page  # it opens offline
     judged = pd.read_csv(results / "claims.csv")
     assert page.count("class='verdict'") == len(judged) + 3  # one a claim, and the three counts
