@@ -118,8 +118,8 @@ def _add(commands, name: str, run, text: str) -> argparse.ArgumentParser:
 
 def _methods(command: argparse.ArgumentParser) -> None:
     text = (
-        "one or more of harmonizer (the network that comes along), identity, histogram, reinhard, checkpoints, folders of "
-        "runs, and (evaluate) of anyone's outputs"
+        "one or more of harmonizer (the network that comes along), identity, histogram, reinhard, checkpoints, "
+        "folders of runs, and (evaluate) of anyone's outputs"
     )
     command.add_argument("--method", nargs="+", required=True, metavar="METHOD", help=text)
 
