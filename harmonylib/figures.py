@@ -265,9 +265,8 @@ def memory_lab(matrix: pd.DataFrame) -> Figure:
             _memory_lines(axis, matrix.query(f"size == {size} and place == {place} and dtype == '{dtype}'"))
             side = place * size // 256
             axis.set_title(f"{size} px, attention map {side} x {side}, {dtype}", fontsize=9)
-    axes[0, 0].text(
-        0.03, memory.T4_BYTES / 2**30 * 1.1, "15 GB", fontsize=8, transform=axes[0, 0].get_yaxis_transform()
-    )
+    free = axes[0, -1]  # of lines up there, and of the legend
+    free.text(0.03, memory.T4_BYTES / 2**30 * 1.1, "15 GB", fontsize=8, transform=free.get_yaxis_transform())
     axes[0, 0].legend(fontsize=7.5, loc="upper left")
     figure.supxlabel("batch", fontsize=10)
     figure.supylabel("training peak, GiB", fontsize=10)
