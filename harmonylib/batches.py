@@ -140,8 +140,11 @@ def _part(rng: np.random.Generator, images: list[Image.Image]) -> list[Image.Ima
     width = side * rng.uniform(SMALLEST, 1)
     height = min(side, width * np.exp(rng.normal(0, STRETCHED)))
     rows, columns = np.nonzero(np.asarray(images[1]))
-    at = rng.integers(len(rows)) if len(rows) else None
-    x, y = (columns[at], rows[at]) if len(rows) else rng.integers(0, side, 2)  # somewhere on the object
+    if len(rows):  # somewhere on the object
+        at = rng.integers(len(rows))
+        x, y = columns[at], rows[at]
+    else:
+        x, y = rng.integers(0, side, 2)
     left, top = (rng.uniform(max(0, c - s), min(side - s, c)) for c, s in ((x, width), (y, height)))
     images[1] = images[1].filter(ImageFilter.GaussianBlur(rng.uniform(*SOFT)))
     images = [

@@ -9,7 +9,7 @@ from harmonylib import __version__, cli_data, cli_harmonize, cli_scores
 from harmonylib.cli_data import DATA_HELP, check_side
 from harmonylib.config import PROFILES
 from harmonylib.errors import HarmonyError
-from harmonylib.paths import check_writable, shown
+from harmonylib.paths import check_free, check_writable, shown
 
 
 class Parser(argparse.ArgumentParser):
@@ -223,8 +223,7 @@ def _export(options) -> None:
     from harmonylib import export
 
     check_writable(options.out)
-    if options.out.exists() and not options.force:
-        raise HarmonyError(f"{options.out}: is there already; name another, or add --force to overwrite")
+    check_free(options.out, options.force)
     difference = export.export(options.model, options.out)
     print(f"{options.out}: differs from PyTorch by {difference:.1e} at most")
 

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from harmonylib.errors import HarmonyError
-from harmonylib.paths import check_writable
+from harmonylib.paths import check_free, check_writable
 
 
 def add(command) -> None:
@@ -26,8 +26,7 @@ def run(options) -> int:
     jobs = _jobs(options)
     for _, _, out in jobs:
         pictures.format_of(out)
-        if out.exists() and not options.force:
-            raise HarmonyError(f"{out}: is there already; name another, or add --force to overwrite")
+        check_free(out, options.force)
     change = fullres.changer(options.model, options.strength)
 
     def harmonize(composite: Path, mask: Path, out: Path) -> None:

@@ -44,12 +44,12 @@ def score(options) -> None:
 
 def _triplets(options) -> dict[str, tuple[Path, Path, Path]]:
     """Prediction, mask and target by name. Raises HarmonyError: no pictures, or one without its mask or target."""
-    from harmonylib.data.layout import PICTURES
+    from harmonylib.data.layout import PICTURES, file_of
 
     found = {}
     for file in sorted(options.pred.iterdir()):
         if file.suffix.lower() in PICTURES:
-            parts = [_named(file.stem, folder, PICTURES) for folder in (options.mask, options.real)]
+            parts = [file_of(file.stem, folder) for folder in (options.mask, options.real)]
             for part, folder in zip(parts, (options.mask, options.real), strict=True):
                 if part is None:
                     raise HarmonyError(f"{folder}: nothing there of the name {file.stem}, for {file}; add it")
@@ -57,13 +57,6 @@ def _triplets(options) -> dict[str, tuple[Path, Path, Path]]:
     if not found:
         raise HarmonyError(f"{options.pred}: no pictures in it; name a folder of predictions")
     return found
-
-
-def _named(stem: str, folder: Path, endings) -> Path | None:
-    """The file of a prediction's name, or of it without its last parts: iHarmony4's masks and targets are shared."""
-    names = (stem, stem.rsplit("_", 1)[0], stem.rsplit("_", 2)[0])
-    files = (folder / f"{name}{ending}" for name in names for ending in endings)
-    return next((file for file in files if file.is_file()), None)
 
 
 def board(options) -> None:

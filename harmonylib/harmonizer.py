@@ -6,7 +6,7 @@ trains it again and writes `weights/harmonizer.safetensors`; the model card besi
 and how well. It belongs to neither paper's study: no table of theirs has a row for it.
 """
 
-import sys
+import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from harmonylib.batches import Recoloured
 from harmonylib.config import Experiment
 from harmonylib.data import layout
 from harmonylib.data.cache import prepare
+from harmonylib.errors import HarmonyError
 from harmonylib.fullres import WEIGHTS
 from harmonylib.paths import data_dir
 
@@ -44,4 +45,9 @@ def train(root: Path, out: Path = WEIGHTS, steps: int | None = None, seed: int =
 
 
 if __name__ == "__main__":
-    train(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(prog="python -m harmonylib.harmonizer", usage="%(prog)s FOLDER")
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    try:
+        train(parser.parse_args().folder)
+    except HarmonyError as refused:
+        parser.exit(2, f"harmonylib: {refused}\n")

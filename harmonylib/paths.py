@@ -35,6 +35,12 @@ def check_writable(path: Path | None) -> None:
         raise HarmonyError(f"{path}: {'is a folder' if path.is_dir() else 'no such folder'}; name a file to write")
 
 
+def check_free(path: Path, force: bool) -> None:
+    """Raises HarmonyError where a file would be overwritten without having been asked to."""
+    if path.exists() and not force:
+        raise HarmonyError(f"{path}: is there already; name another, or add --force to overwrite")
+
+
 @contextmanager
 def building(folder: Path) -> Iterator[Path]:
     """A folder beside `folder` that takes its place when everything in it is written, and goes otherwise."""

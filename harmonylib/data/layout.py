@@ -162,7 +162,13 @@ def size_mismatch(entry: Entry, path: Path, size: tuple[int, int], expected: tup
 
 def mask_of(stem: str, folder: Path, endings: Iterable[str] = PICTURES) -> Path | None:
     """The mask of a composite's name, or of it without its last part: iHarmony4's variants of an object share one."""
-    found = (folder / f"{name}{ending}" for name in (stem, stem.rsplit("_", 1)[0]) for ending in endings)
+    return file_of(stem, folder, endings, fewer=1)
+
+
+def file_of(stem: str, folder: Path, endings: Iterable[str] = PICTURES, fewer: int = 2) -> Path | None:
+    """The file of a composite's name, or of it without its last parts: iHarmony4's masks and targets are shared."""
+    names = [stem.rsplit("_", parts)[0] if parts else stem for parts in range(fewer + 1)]
+    found = (folder / f"{name}{ending}" for name in names for ending in endings)
     return next((file for file in found if file.is_file()), None)
 
 
