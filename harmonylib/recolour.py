@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from harmonylib.pictures import LUMA
+
 LEVELS = np.arange(256) / 255
 LINEAR = np.where(LEVELS <= 0.04045, LEVELS / 12.92, ((LEVELS + 0.055) / 1.055) ** 2.4)
-LUMA = np.array([0.299, 0.587, 0.114])
 OPPONENT = np.array([[1 / 3, 1 / 3, 1 / 3], [1 / 2, 0, -1 / 2], [-1 / 4, 1 / 2, -1 / 4]])
 CHANGE = (30.0, 9000.0)  # mean squared levels of an object's change: it is seen, and it is not another object
 CLIPPED = 0.15  # share of its pixels that leave the range
