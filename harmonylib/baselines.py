@@ -5,7 +5,12 @@ only. Where the mask is empty or fills the picture there is nothing to change or
 back as it is. `BASELINES` names them.
 """
 
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
+from PIL import Image
 
 from harmonylib.errors import HarmonyError
 
@@ -13,7 +18,8 @@ from harmonylib.errors import HarmonyError
 RGB_TO_LMS = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]])
 LOG_LMS_TO_LAB = np.diag([3**-0.5, 6**-0.5, 2**-0.5]) @ np.array([[1, 1, 1], [1, 1, -2], [1, -1, 0]])
 MIN_LMS = 1.0  # on the 0-255 scale: black has no logarithm, so nothing counts as darker than about level 1
-MIN_STD = 1e-6  # below this a channel is flat (grey, one colour): stretching it would only amplify rounding
+MIN_STD = 1e-5  # below this a channel is flat (grey, one colour): stretching it would only amplify rounding
+BLOCK = 2**14  # pixels whose colours are converted at once, in the processor's cache
 
 
 def identity(composite: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -32,9 +38,13 @@ def histogram(composite: np.ndarray, mask: np.ndarray) -> np.ndarray:
     result = composite.copy()
     if not _has_both(mask):
         return result
-    foreground, background = composite[mask], composite[~mask]
-    matched = [_matching_table(foreground[:, c], background[:, c])[foreground[:, c]] for c in range(3)]
-    result[mask] = np.stack(matched, axis=1)
+    image = Image.fromarray(composite)  # Pillow counts several times faster than NumPy
+    foreground = np.reshape(image.histogram(Image.fromarray(mask.view(np.uint8))), (3, 256))
+    background = np.reshape(image.histogram(), (3, 256)) - foreground
+    pixels = _pixels(composite, mask)
+    for channel, table in enumerate(map(_matching_table, foreground, background)):
+        pixels[:, channel] = table.take(pixels[:, channel])
+    _put(result, mask, pixels)
     return result
 
 
@@ -42,40 +52,81 @@ def reinhard(composite: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Mean and standard deviation of the foreground matched to the background's in l-alpha-beta (Reinhard et al. 2001).
 
     A foreground channel without spread (a grey or one-coloured object) is shifted and not stretched. An empty or a full
-    mask returns the composite unchanged.
+    mask returns the composite unchanged. In float32: before rounding, within 0.01 of the level that float64 gives.
     """
     _check(composite, mask)
     result = composite.copy()
     if _has_both(mask):
-        matched = from_lab(match_moments(to_lab(composite[mask]), to_lab(composite[~mask])))
-        result[mask] = np.rint(np.clip(matched, 0, 255)).astype(np.uint8)
+        own, wanted = (to_lab(_pixels(composite, where), np.float32) for where in (mask, ~mask))
+        levels = from_lab(match_moments(own, wanted)).T
+        levels = np.rint(np.clip(levels, 0, 255, out=levels), out=levels).astype(np.uint8)
+        _put(result, mask, np.stack(levels, axis=1))
     return result
 
 
 BASELINES = {"identity": identity, "histogram": histogram, "reinhard": reinhard}
 
 
-def to_lab(rgb: np.ndarray) -> np.ndarray:
-    """(N,3) RGB in [0,255] -> (N,3) float64 l-alpha-beta of Reinhard et al. 2001, logarithms to base 10."""
-    return np.log10(np.maximum(rgb @ RGB_TO_LMS.T, MIN_LMS)) @ LOG_LMS_TO_LAB.T
+def apply(name: str, composites: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """One of `BASELINES` on many pictures, a thread a core: NumPy lets others work while it calculates."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(BASELINES[name], composites, masks))
+
+
+def to_lab(rgb: np.ndarray, dtype: type = np.float64) -> np.ndarray:
+    """(N,3) RGB in [0,255] -> (N,3) l-alpha-beta of Reinhard et al. 2001, logarithms to base 10.
+
+    In memory each of the three channels is contiguous: products of 3 x 3 by 3 x N are several times faster.
+    """
+    lab = np.empty((3, len(rgb)), dtype)
+    to_lms, from_logs = RGB_TO_LMS.astype(dtype), LOG_LMS_TO_LAB.astype(dtype)
+    for start in range(0, len(rgb), BLOCK):
+        lms = to_lms @ rgb[start : start + BLOCK].T.astype(dtype, order="C")
+        np.clip(lms, dtype(MIN_LMS), dtype(np.inf), out=lms)
+        np.matmul(from_logs, np.log10(lms, out=lms), out=lab[:, start : start + BLOCK])
+    return lab.T
 
 
 def from_lab(lab: np.ndarray) -> np.ndarray:
     """The inverse of `to_lab`, neither rounded nor clipped."""
-    return 10 ** (lab @ np.linalg.inv(LOG_LMS_TO_LAB).T) @ np.linalg.inv(RGB_TO_LMS).T
+    logs = np.linalg.inv(LOG_LMS_TO_LAB).astype(lab.dtype) @ lab.T
+    lms = np.exp(np.multiply(logs, lab.dtype.type(np.log(10)), out=logs), out=logs)
+    return (np.linalg.inv(RGB_TO_LMS).astype(lab.dtype) @ lms).T
 
 
 def match_moments(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """(N,C) source with each channel shifted and stretched to the mean and standard deviation of (M,C) target."""
-    spread = source.std(axis=0)
-    gain = np.divide(target.std(axis=0), spread, out=np.ones_like(spread), where=spread > MIN_STD)
-    return (source - source.mean(axis=0)) * gain + target.mean(axis=0)
+    (mean, spread), (wanted_mean, wanted_spread) = _moments(source), _moments(target)
+    gain = np.divide(wanted_spread, spread, out=np.ones_like(spread), where=spread > MIN_STD)
+    return (source - mean) * gain + wanted_mean
+
+
+def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (C,) of (N,C)."""
+    mean = values.mean(axis=0)
+    deviation = values - mean
+    return mean, np.sqrt(np.square(deviation, out=deviation).mean(axis=0))
 
 
 def _matching_table(foreground: np.ndarray, background: np.ndarray) -> np.ndarray:
-    counts_fg, counts_bg = (np.bincount(values, minlength=256).cumsum() for values in (foreground, background))
+    """(256,) uint8: the level that each of the foreground's goes to, from how many pixels have each level."""
+    counts_fg, counts_bg = foreground.cumsum(), background.cumsum()
     # cross-multiplied counts compare the two CDFs in integers, so that equal shares stay equal
-    return np.searchsorted(counts_bg * foreground.size, counts_fg * background.size).astype(np.uint8)
+    return np.searchsorted(counts_bg * counts_fg[-1], counts_fg * counts_bg[-1]).astype(np.uint8)
+
+
+def _pixels(picture: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """picture[where] (N,3), of HxWx3 uint8. A pixel is moved as one item of three bytes: ten times as fast."""
+    return _whole(picture)[where].view(np.uint8).reshape(-1, 3)
+
+
+def _put(picture: np.ndarray, where: np.ndarray, pixels: np.ndarray) -> None:
+    """picture[where] = pixels, in the same way."""
+    _whole(picture)[where] = _whole(pixels)
+
+
+def _whole(pixels: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(pixels).view("V3")[..., 0]
 
 
 def _has_both(mask: np.ndarray) -> bool:

@@ -32,9 +32,7 @@ def baseline(name: str) -> Method:
 
     def predict(composite: Tensor, mask: Tensor) -> Tensor:
         pictures = composite.permute(0, 2, 3, 1).round().to(torch.uint8).cpu().numpy()
-        results = [
-            baselines.BASELINES[name](p, m > 0.5) for p, m in zip(pictures, mask[:, 0].cpu().numpy(), strict=True)
-        ]
+        results = baselines.apply(name, pictures, mask[:, 0].cpu().numpy() > 0.5)
         return torch.from_numpy(np.stack(results)).permute(0, 3, 1, 2).to(composite)
 
     return predict
