@@ -20,7 +20,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 export JUPYTER_PLATFORM_DIRS := 1
 unexport MPLBACKEND HARMONY_PROFILE
 
-.PHONY: help setup reproduce test lint verify clean
+.PHONY: help setup reproduce test smoke lint verify bench clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -37,7 +37,7 @@ $(VENV)/.ready: requirements.lock
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@touch $@
 
-reproduce: $(TABLES) $(BUILD)/07_harmonize_your_own.ipynb  ## run the notebooks end to end: every table and figure into results/<profile>[-<data>]/
+reproduce: $(BUILD)/plan.txt  ## run the notebooks end to end: every table and figure into results/<profile>[-<data>]/
 	@echo "done: open $(RESULTS)/report.html"
 
 # Executed copies are made in build/ (never committed), so that a fresh clone always computes, and a failed run leaves
@@ -48,6 +48,15 @@ $(BUILD)/%.ipynb: notebooks/%.ipynb $(SOURCES) | $(VENV)/.ready
 	@$(RUN) -m harmonylib.scrub $(BUILD)/$*.part.ipynb $(RESULTS)/executed/$*.ipynb
 	@mv $(BUILD)/$*.part.ipynb $@
 
+# What it will take is said before it starts, and compared with what it took.
+$(BUILD)/plan.csv: | $(VENV)/.ready
+	$(RUN) -m harmonylib plan --profile $(PROFILE) --data '$(GIVEN)' --out $@
+
+$(BUILD)/plan.txt: $(TABLES) $(BUILD)/07_harmonize_your_own.ipynb
+	$(RUN) -m harmonylib plan --profile $(PROFILE) --data '$(GIVEN)' --compare $(BUILD)/plan.csv > $@
+	@cat $@
+
+$(BUILD)/01_data_prep.ipynb: | $(BUILD)/plan.csv
 $(BUILD)/02_baselines.ipynb: $(BUILD)/01_data_prep.ipynb
 $(BUILD)/03_s2am_t4.ipynb: $(BUILD)/02_baselines.ipynb
 $(BUILD)/04_lemart_pretraining.ipynb: $(BUILD)/03_s2am_t4.ipynb
@@ -62,16 +71,22 @@ lint: $(VENV)/.ready  ## ruff on the package, the tests and the notebooks; noteb
 
 test: lint  ## ruff, unit tests, every notebook in the smoke profile, and 06 compared with its committed copy
 	$(RUN) -m pytest
+	$(MAKE) --no-print-directory smoke
+	$(MAKE) --no-print-directory verify
+
+smoke: $(VENV)/.ready  ## every notebook, top to bottom, in the smoke profile
 	rm -rf build/nbval
 	HARMONY_PROFILE=smoke HARMONY_RESULTS=$(CURDIR)/build/nbval $(RUN) -m pytest --nbval-lax --nbval-current-env \
 	  --nbval-cell-timeout=300 --nbval-kernel-startup-timeout=120 -p no:cacheprovider $(NOTEBOOKS)
-	$(MAKE) --no-print-directory verify
 
 verify: $(VENV)/.ready  ## recompute the committed tables from the committed records and compare (strict nbval of 06)
 	rm -rf build/verify && mkdir -p build/verify && cp -r results/quick build/verify/quick
 	HARMONY_PROFILE=quick HARMONY_RESULTS=$(CURDIR)/build/verify $(RUN) -m pytest --nbval --nbval-current-env \
 	  --nbval-cell-timeout=300 --nbval-kernel-startup-timeout=120 -p no:cacheprovider results/quick/executed/06_tables_figures.ipynb
 	diff -r results/quick/tables build/verify/quick/tables
+
+bench: $(VENV)/.ready  ## this project beside what a reader would otherwise use, as ratios, into results/bench/
+	$(RUN) -m benchmarks
 
 clean:  ## remove executed copies and caches (not the data, not the results)
 	rm -rf build data/cache

@@ -7,19 +7,17 @@ Writes <device>.csv, with the versions, and <device>.png. Exit code 1 where a li
 
 import argparse
 import importlib
-import re
 from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 import torch
 
+from benchmarks import FOLDER, slug
 from benchmarks.timing import Machine, Row
 from harmonylib import records
-from harmonylib.paths import ROOT
 
 LINES = ("loading", "perturbing", "scoring", "transferring", "attention", "networks", "promises")
-FOLDER = ROOT / "results" / "bench"
 
 
 def main() -> int:
@@ -32,7 +30,7 @@ def main() -> int:
         parser.error(f"no lines {unknown[0]!r}; choose from {', '.join(LINES)}")
     torch.manual_seed(0)
     machine, rows = Machine.here(), []
-    print(f"{name_of_device()}: {describe(machine)}", flush=True)
+    print(f"{records.environment()['device']}: {describe(machine)}", flush=True)
     for name in options.lines or LINES:
         for row in importlib.import_module(f"benchmarks.{name}").rows(machine):
             rows.append(row)
@@ -57,15 +55,6 @@ def write(rows: list[Row], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(folder / f"{slug()}.csv", index=False, float_format="%.4g", lineterminator="\n")
     figure.draw(table, folder / f"{slug()}.png")
-
-
-def name_of_device() -> str:
-    return records.environment()["device"]
-
-
-def slug() -> str:
-    """The device's name as a file's."""
-    return re.sub(r"[^a-z0-9.]+", "-", name_of_device().lower()).strip("-")
 
 
 def describe(machine: Machine) -> str:

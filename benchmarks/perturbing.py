@@ -33,7 +33,7 @@ def rows(machine: Machine) -> Iterator[Row]:
 
 
 def _perturbed(image: Tensor, generator: torch.Generator) -> Tensor:
-    """What a user would write: every attribute as often and as strongly as ours, in a picture (3, S, S), where masked."""
+    """What a user would write for (3, S, S): every attribute as often and as strongly as ours, where masked."""
     changed = image
     for name, transform in TRANSFORMS.items():
         applied, place = torch.rand(2, generator=generator).tolist()

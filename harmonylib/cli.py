@@ -98,6 +98,8 @@ def _parser() -> Parser:
 
     command = _add(commands, "plan", _plan, "what a profile would run, how long and how much memory it takes here")
     _profile_and_data(command)
+    command.add_argument("--out", type=Path, metavar="FILE", help="keep the rows here, to compare them with later")
+    command.add_argument("--compare", type=Path, metavar="FILE", help="such rows beside what the runs took; no probe")
 
     command = _add(
         commands, "report", _report, "write tables, figures, claims and report.html from the records at hand"
@@ -246,7 +248,11 @@ def _plan(options) -> None:
     from harmonylib import plan
     from harmonylib.study import open_study
 
-    plan.show(open_study(options.profile, options.data))
+    study = open_study(options.profile, options.data)
+    if options.compare:
+        plan.compare(study, options.compare)
+    else:
+        plan.show(study, options.out)
 
 
 def _report(options) -> None:

@@ -1,27 +1,30 @@
-"""``python -m harmonylib plan``: every run of a profile, with its predicted time on this device and training memory.
+"""``python -m harmonylib plan``: every run of a profile, with the time, memory and disk it will take on this device.
 
-Time is that of a few probed steps (of one where a step takes seconds), times the number of steps; validation and
-evaluation come on top (about a third in `quick`, little in larger profiles). Memory is counted on tensors without data
-(`memory`). For a card that is not here (`on_cards`), time is counted operations over the card's stated peak, times the
-share of its own peak that this device was measured to reach.
+Time is that of some of its own steps and of pictures scored (`probe`), times how many there are. Memory is counted on
+tensors without data (`memory`). For a card that is not here (`on_cards`), time is counted operations over the card's
+stated peak, times the share of its own peak that this device was measured to reach.
 """
 
-import time
+import os
+import shutil
+from dataclasses import replace
 from functools import lru_cache
-from statistics import median
+from pathlib import Path
 
 import pandas as pd
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from harmonylib import experiments, losses, memory, models
+from harmonylib import experiments, memory, models, training, workers
 from harmonylib.config import Experiment
-from harmonylib.study import Study
-from harmonylib.training import pick_precision, total_steps
+from harmonylib.errors import HarmonyError
+from harmonylib.paths import shown
+from harmonylib.probe import all_costs, cost, flops_per_picture, seconds
+from harmonylib.records import MADE_HERE, Record
+from harmonylib.study import PROTOCOLS, Study
+from harmonylib.training import CURVE_IMAGES, CURVE_POINTS, WHOLE_VALIDATIONS, total_steps
 
-PROBED = 3  # steps that are timed, after one that is not
-PATIENCE = 5.0  # seconds, after which no further step is begun
 PROBE_SIZE = 64  # px of the picture that the share of a peak is measured on
+RUN_SECONDS = 0.5  # of a run, besides steps and scores: files opened and written
 PICTURES = {"s2am_t4": 22_800, "lemart": 65_742, "photographs": 120_000}  # to train on, as the papers have them
 CARDS = {  # stated peak of dense matrix products in the precision that trains there, FLOP/s; memory, bytes
     "T4 (float16)": (65e12, 15e9),
@@ -30,25 +33,76 @@ CARDS = {  # stated peak of dense matrix products in the precision that trains t
 }
 
 
-def show(study: Study) -> None:
-    """Print one row a run, the sum, and, where a profile trains at the papers' sizes, the hours on other cards."""
-    rows, known = [], {}
-    for planned in experiments.plan(study.profile, study.data):
-        experiment, seeds = planned.experiment, len(planned.seeds)
-        shape = (experiment.model, str(experiment.options), _at_once(experiment), experiment.size, experiment.precision)
-        if shape not in known:  # most runs differ in their data, not in their step
-            peak = memory.training_peak(experiment.model, experiment.options, _at_once(experiment), experiment.size)
-            known[shape] = seconds_per_step(experiment), peak["total_peak"] / 2**30
-        seconds, gib = known[shape]
-        steps = total_steps(experiment, _pictures(experiment, study))
-        minutes = seeds * steps * seconds * experiment.batch_size / _at_once(experiment) / 60
-        rows.append((experiment.name, seeds, steps, experiment.batch_size, experiment.size, minutes, gib))
-    table = pd.DataFrame(rows, columns=["run", "seeds", "steps", "batch", "px", "minutes", "GiB"])
-    print(table.to_string(index=False, float_format="%.2f"))
-    total, largest = table["minutes"].sum(), table["GiB"].max()
-    print(f"training {total:.1f} min in all on {_device()}; the largest step needs at most {largest:.2f} GiB")
+def show(study: Study, out: Path | None = None) -> None:
+    """Print one row a run, the sum, what does not fit, and, where a profile trains at the papers' sizes, the hours on
+    other cards. `out` keeps the rows, for `compare`."""
+    table = runs(study)
+    print(table.drop(columns=["bytes"]).to_string(index=False, float_format="%.2f"))
+    at_once, disk = processes(study), table["bytes"].sum() + cached(study)
+    print(
+        f"training and scoring {table['minutes'].sum() / at_once:.1f} min in all, {at_once} at once, on {_device()}; "
+        f"the largest step needs at most {table['GiB'].max():.2f} GiB; "
+        f"checkpoints and prepared pictures take {disk / 1e9:.2f} GB of disk"
+    )
+    for line in misfits(study, table, disk):
+        print(line)
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(out, index=False, lineterminator="\n")
     if study.profile.preset is None:
         print("\nOn other cards, for LEMaRT's runs:\n" + on_cards().to_string(index=False))
+
+
+def runs(study: Study) -> pd.DataFrame:
+    """One row a run: seeds, steps, batch, px, minutes (all seeds one after another), GiB of its step, bytes of disk."""
+    planned = experiments.plan(study.profile, study.data)
+    firsts = {
+        _shape(p.experiment): p.experiment for p in reversed(planned)
+    }  # most differ in their data, not their step
+    names = [experiment.name for experiment in firsts.values()]
+    costs = all_costs(names, study.profile.name, study.data, processes(study))
+    known = {shape: (costs[e.name], _gib(e), _parameters(e)) for shape, e in firsts.items()}
+    rows = []
+    for experiment, seeds in ((p.experiment, len(p.seeds)) for p in planned):
+        cost, gib, parameters = known[_shape(experiment)]
+        steps = total_steps(experiment, _pictures(experiment, study))
+        spent = seeds * (steps * cost.step + scored(experiment, study) * cost.picture + RUN_SECONDS)
+        row = (
+            experiment.name,
+            seeds,
+            steps,
+            experiment.batch_size,
+            experiment.size,
+            spent / 60,
+            gib,
+            seeds * parameters,
+        )
+        rows.append(row)
+    return pd.DataFrame(rows, columns=["run", "seeds", "steps", "batch", "px", "minutes", "GiB", "bytes"])
+
+
+def scored(experiment: Experiment, study: Study) -> int:
+    """Pictures that a run is scored on: its learning curve, its validations, and the test list under its protocols."""
+    split = study.like(experiment).split(experiment.split)
+    val, test = len(split.val), len(split.test)
+    before = test if experiment.study == "s2am_t4" else 0
+    curve = CURVE_POINTS * min(CURVE_IMAGES, val) + min(experiment.epochs, WHOLE_VALIDATIONS) * val
+    return curve + before + len(PROTOCOLS[experiment.study]) * test
+
+
+def cached(study: Study) -> float:
+    """Bytes of the prepared composites, targets and masks; photographs for LEMaRT come on top."""
+    studies = {id(s): s for p in experiments.plan(study.profile, study.data) for s in [study.like(p.experiment)]}
+    entries = [(s.size, e) for s in studies.values() for part in vars(s.listed).values() for e in part]
+    pictures = {(size, path) for size, e in entries for path in (e.composite, e.real)}
+    masks = {(size, e.mask) for size, e in entries}
+    return sum(3 * size**2 for size, _ in pictures) + sum(size**2 for size, _ in masks)
+
+
+def processes(study: Study) -> int:
+    """How many runs are trained at once: `Study.run_all`."""
+    alone = not study.profile.parallel or torch.cuda.is_available()
+    return 1 if alone else min(torch.get_num_threads(), workers.MOST)
 
 
 def on_cards() -> pd.DataFrame:
@@ -71,14 +125,50 @@ def on_cards() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@lru_cache
-def flops_per_picture(model: str, size: int) -> float:
-    """Floating-point operations of a training step (both ways) on one picture, for the paper's size, counted."""
-    with torch.device("meta"):
-        network = models.build(model)
-        with FlopCounterMode(display=False) as counter:
-            network(torch.empty(1, 3, size, size), torch.empty(1, 1, size, size)).sum().backward()
-    return float(counter.get_total_flops())
+def misfits(study: Study, table: pd.DataFrame, disk: float) -> list[str]:
+    """What does not fit the memory or the disk of this machine, a line each, with what would make it fit."""
+    room, lines = _room(), []
+    for planned in experiments.plan(study.profile, study.data):
+        experiment = planned.experiment
+        gib = table.loc[table["run"] == experiment.name, "GiB"].iloc[0]
+        if gib * processes(study) * 2**30 > room:
+            words = f"{experiment.name}: a step needs {gib:.1f} GiB, {_device()} has {room / 2**30:.1f}"
+            lines.append(f"does not fit: {words}; {_remedy(experiment, room)}")
+    folder = next(path for path in (study.results, *study.results.parents) if path.is_dir())
+    free = shutil.disk_usage(folder).free
+    if table["bytes"].sum() > free:
+        lines.append(
+            f"does not fit: the disk of {shown(folder)} has {free / 1e9:.1f} GB free; set HARMONY_RESULTS elsewhere"
+        )
+    return lines
+
+
+def compare(study: Study, file: Path) -> None:
+    """Print what `show` predicted beside what the runs that this machine made since then took.
+
+    Raises HarmonyError where there is no such file.
+    """
+    if not file.is_file():
+        raise HarmonyError(f"{shown(file)}: no such file; `plan --out` writes it before the runs are made")
+    rows = []
+    for row in pd.read_csv(file).itertuples():
+        records = [Record(study.results / "runs" / row.run / f"seed{seed}") for seed in range(row.seeds)]
+        made = [r for r in records if _made_since(r, file) and r.env.get("scoring_seconds") is not None]
+        if len(made) == len(records):
+            took = sum(r.env["seconds"] + r.env["scoring_seconds"] for r in made) / 60
+            rows.append((row.run, row.minutes, took, row.minutes / took))
+    if not rows:
+        print("plan: no run was made since; nothing to compare")
+        return
+    table = pd.DataFrame(rows, columns=["run", "predicted", "took", "ratio"]).sort_values("took", ascending=False)
+    predicted, took = table["predicted"].sum(), table["took"].sum()
+    print(table.head(12).to_string(index=False, float_format="%.2f"))
+    print(f"plan: {len(table)} runs, predicted {predicted:.1f} min, took {took:.1f} min: {predicted / took:.2f} of it")
+
+
+def _made_since(record: Record, file: Path) -> bool:
+    made = record.folder / MADE_HERE
+    return made.is_file() and made.stat().st_mtime >= file.stat().st_mtime
 
 
 @lru_cache
@@ -86,47 +176,55 @@ def share_of_peak() -> float:
     """What full-size SwinIH reaches of the speed of a large matrix product on this device, in float32."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     square = torch.rand(2048, 2048, device=device)
-    peak = 2 * 2048**3 / _seconds(lambda: square @ square, device)
-    probe = Experiment("probe", "swinih", batch_size=1, size=PROBE_SIZE)
-    return min(1.0, flops_per_picture("swinih", PROBE_SIZE) / seconds_per_step(probe) / peak)
+    peak = 2 * 2048**3 / seconds(lambda _: square @ square, device)
+    probed = cost(Experiment("probe", "swinih", batch_size=1, size=PROBE_SIZE))
+    return min(1.0, flops_per_picture("swinih", PROBE_SIZE) / probed.step / peak)
 
 
-def seconds_per_step(experiment: Experiment) -> float:
-    """Median of a few steps on random pictures, on the GPU if there is one; of one micro-batch."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = models.build(experiment.model, **experiment.options).to(device, memory_format=torch.channels_last)
-    optimiser, loss_of = torch.optim.Adam(model.parameters(), lr=1e-6), losses.of(experiment)
-    shape = (_at_once(experiment), 3, experiment.size, experiment.size)
-    composite, target = torch.rand(2, *shape, device=device)
-    mask = (torch.rand(shape[0], 1, *shape[2:], device=device) > 0.8).float()
-    half = {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(pick_precision(experiment.precision))
-
-    def step() -> None:
-        with torch.autocast(device.type, half, enabled=half is not None):
-            prediction = model(composite, mask)
-        loss_of(prediction.float(), target, mask).backward()
-        optimiser.step()
-        optimiser.zero_grad()
-
-    return _seconds(step, device)
+def _shape(experiment: Experiment) -> str:
+    """What a step costs depends on: neither names, nor data, nor how many there are."""
+    same = {"name": "", "epochs": 1, "steps": None, "length": 1.0, "share": 1.0, "start": "", "split": "photo",
+            "photographs": "unlabelled", "photograph_count": None, "subset": "all", "learning_rate": 1.0}  # fmt: skip
+    return replace(experiment, **same).config_id
 
 
-def _seconds(work, device: torch.device) -> float:
-    times: list[float] = []
-    while len(times) <= PROBED and sum(times) < PATIENCE:
-        started = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return median(times[1:] or times)
+def _gib(experiment: Experiment) -> float:
+    return _step_bytes(experiment, _at_once(experiment)) / 2**30
+
+
+def _step_bytes(experiment: Experiment, batch: int) -> int:
+    half = training.pick_precision(experiment.precision) != "float32"
+    kind = {"dtype": "float16" if half else "float32", "optimiser": experiment.optimiser}
+    return memory.training_peak(experiment.model, experiment.options, batch, experiment.size, **kind)["total_peak"]
 
 
 def _at_once(experiment: Experiment) -> int:
-    """Pictures in memory at once; of the papers' batch of 192, one is probed on a CPU."""
-    if experiment.micro_batch or experiment.batch_size <= 16 or torch.cuda.is_available():
-        return experiment.micro_batch or experiment.batch_size
-    return 1
+    return experiment.micro_batch or experiment.batch_size
+
+
+def _parameters(experiment: Experiment) -> int:
+    """Bytes of a finished checkpoint."""
+    with torch.device("meta"):
+        state = models.build(experiment.model, **experiment.options).state_dict()
+    return sum(tensor.nbytes for tensor in state.values())
+
+
+def _room() -> float:
+    """Bytes of memory: the GPU's, or what the machine has."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[1]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _remedy(experiment: Experiment, room: float) -> str:
+    """What would make a step fit: another attention, or a part of the batch at once."""
+    if experiment.options.get("attention") == "naive":
+        return "--set options.attention=exact"
+    parts = [n for n in range(1, _at_once(experiment)) if experiment.batch_size % n == 0]
+    for part in reversed(parts):
+        if _step_bytes(experiment, part) <= room:
+            return f"--set micro_batch={part} does (batch normalisation then sees {part} pictures)"
+    return "not even one picture does: --set size=... smaller, or a larger device"
 
 
 def _pictures(experiment: Experiment, study: Study) -> int:

@@ -1,6 +1,7 @@
 """A study: one profile on one data set. It finds the data, trains what is declared, and writes the run records."""
 
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -168,6 +169,7 @@ class Study:
                 raise
             self.say(str(error))
             return self._write_diverged(experiment, error)
+        scoring = time.perf_counter()
         method = evaluation.network(trained.model)
         test = [evaluation.evaluate(method, split.test, p, experiment.size) for p in PROTOCOLS[experiment.study]]
         per_image = pd.concat([_tagged(rows, "test") for rows in test] + [_tagged(trained.validation, "val")])
@@ -181,9 +183,9 @@ class Study:
             "pictures": counts | {"val": len(split.val), "test": len(split.test)},
             "key": key,
         }
-        environment = self._environment(trained)
         if experiment.split == "photo" and experiment.seed == 0 and experiment.share == 1 and not experiment.strategy:
             self._keep_examples(folder, method)
+        environment = self._environment(trained) | {"scoring_seconds": round(time.perf_counter() - scoring, 1)}
         return records.write(folder, experiment.to_dict(), summary, per_image, trained.log, environment)
 
     def _before(self, experiment: Experiment, parent: Experiment | None, start: Path | None, test: np.ndarray) -> dict:

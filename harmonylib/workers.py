@@ -19,13 +19,21 @@ DONE = "--- done ---"
 MOST = 4  # processes; each holds torch and the training pictures, about 1 GB
 
 
-def run(profile: str, data: str, jobs: list[str], needs: dict[str, str], workers: int, say: Callable = print) -> None:
+def run(
+    profile: str,
+    data: str,
+    jobs: list[str],
+    needs: dict[str, str],
+    workers: int,
+    say: Callable = print,
+    module: str = "harmonylib.workers",
+) -> None:
     """Run jobs (``name:seed``) on `workers` processes and pass their lines on.
 
-    `needs` says of a job which other job must end before it. Raises HarmonyError with the message of the first that
-    failed; what was finished stays.
+    `needs` says of a job which other job must end before it; `module` is run with profile and data, and reads jobs.
+    Raises HarmonyError with the message of the first that failed; what was finished stays.
     """
-    queue, processes = Queue(jobs, needs), [_start(profile, data) for _ in range(min(workers, len(jobs)))]
+    queue, processes = Queue(jobs, needs), [_start(module, profile, data) for _ in range(min(workers, len(jobs)))]
     with ThreadPoolExecutor(len(processes)) as pool:
         try:
             endings = list(pool.map(lambda process: _work(process, queue, say), processes))
@@ -67,8 +75,8 @@ class Queue:
             self.changed.notify_all()
 
 
-def _start(profile: str, data: str) -> subprocess.Popen:
-    command = [sys.executable, "-u", "-W", "ignore", "-m", "harmonylib.workers", profile, data]
+def _start(module: str, profile: str, data: str) -> subprocess.Popen:
+    command = [sys.executable, "-u", "-W", "ignore", "-m", module, profile, data]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, bufsize=1, **pipes)
