@@ -21,7 +21,7 @@ from harmonylib.paths import shown
 from harmonylib.probe import all_costs, cost, flops_per_picture, seconds
 from harmonylib.records import MADE_HERE, Record
 from harmonylib.study import PROTOCOLS, Study
-from harmonylib.training import CURVE_IMAGES, CURVE_POINTS, WHOLE_VALIDATIONS, total_steps
+from harmonylib.training import CURVE_IMAGES, total_steps, validations
 
 PROBE_SIZE = 64  # px of the picture that the share of a peak is measured on
 RUN_SECONDS = 0.5  # of a run, besides steps and scores: files opened and written
@@ -86,7 +86,8 @@ def scored(experiment: Experiment, study: Study) -> int:
     split = study.like(experiment).split(experiment.split)
     val, test = len(split.val), len(split.test)
     before = test if experiment.study == "s2am_t4" else 0
-    curve = CURVE_POINTS * min(CURVE_IMAGES, val) + min(experiment.epochs, WHOLE_VALIDATIONS) * val
+    ends, points = validations(experiment, total_steps(experiment, _pictures(experiment, study)))
+    curve = (1 + len(points) - len(ends)) * min(CURVE_IMAGES, val) + len(ends) * val
     return curve + before + len(PROTOCOLS[experiment.study]) * test
 
 
@@ -136,10 +137,8 @@ def misfits(study: Study, table: pd.DataFrame, disk: float) -> list[str]:
             lines.append(f"does not fit: {words}; {_remedy(experiment, room)}")
     folder = next(path for path in (study.results, *study.results.parents) if path.is_dir())
     free = shutil.disk_usage(folder).free
-    if table["bytes"].sum() > free:
-        lines.append(
-            f"does not fit: the disk of {shown(folder)} has {free / 1e9:.1f} GB free; set HARMONY_RESULTS elsewhere"
-        )
+    if disk > free:
+        lines.append(f"does not fit: {shown(folder)} has {free / 1e9:.1f} GB free; set HARMONY_RESULTS, HARMONY_DATA")
     return lines
 
 

@@ -50,6 +50,14 @@ def total_steps(experiment: Experiment, pictures: int) -> int:
     return max(1, round(experiment.length * steps))
 
 
+def validations(experiment: Experiment, steps: int) -> tuple[dict[int, int], set[int]]:
+    """After which steps a run is validated: as a whole, with the number of the epoch that ends there, and at all."""
+    epochs = range(experiment.epochs)[-WHOLE_VALIDATIONS:]
+    ends = {round(steps * (e + 1) / experiment.epochs): e + 1 for e in epochs}
+    points = {round(steps * (i + 1) / CURVE_POINTS) for i in range(CURVE_POINTS)}
+    return ends, (ends.keys() | points) - {0}
+
+
 def train(
     experiment: Experiment,
     cache: Cache,
@@ -120,9 +128,7 @@ class Run:
         self.model, self.optimiser = self.accelerator.prepare(model, _optimiser(experiment, model))
         self.method, self.loss_of = evaluation.network(self.model), losses.of(experiment)
         self.steps = total_steps(experiment, full_count)
-        epochs = range(experiment.epochs)[-WHOLE_VALIDATIONS:]
-        self.epoch_ends = {round(self.steps * (e + 1) / experiment.epochs): e + 1 for e in epochs}
-        self.curve = self.epoch_ends.keys() | {round(self.steps * (i + 1) / CURVE_POINTS) for i in range(CURVE_POINTS)}
+        self.epoch_ends, self.curve = validations(experiment, self.steps)
         self.few = val_rows[np.linspace(0, len(val_rows) - 1, min(CURVE_IMAGES, len(val_rows))).astype(int)]
         self.state = {"step": 0, "seconds": 0.0, "loss_sum": 0.0, "loss_count": 0, "log": [], "validation": []}
         self.pending = torch.zeros((), device=self.device)  # losses not yet read: reading makes a GPU wait
