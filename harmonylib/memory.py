@@ -234,8 +234,8 @@ def matrix(
     rows = []
     for a, p in itertools.product(attention, place):
         # The fused kernel's memory does not depend on the number of heads: counted once.
-        counted = [_peaks(h, a, p, batch, size, dtype, options) for h in (heads if a == "naive" else heads[:1])]
-        for h, peaks in zip(heads, counted if a == "naive" else counted * len(heads), strict=True):
+        counted = [_peaks(h, a, p, batch, size, dtype, options) for h in (heads[:1] if a == "exact" else heads)]
+        for h, peaks in zip(heads, counted * len(heads) if a == "exact" else counted, strict=True):
             rows += [(a, b, s, h, p, d, peak, peak <= T4_BYTES) for (b, s, d), peak in peaks.items()]
     columns = ["attention", "batch", "size", "heads", "place", "dtype", "predicted_bytes", "fits_15GB"]
     return pd.DataFrame(rows, columns=columns)

@@ -18,6 +18,7 @@ TITLES = {
     "unet_eq7": "U-Net, equation 7",
     "s2am_mse": "S2AM, MSE",
     "s2am_place16": "S2AM, attention at 16x16",
+    "s2am_linear": "S2AM, linear attention",
     "unet_leaky": "U-Net, split by composite",
     "s2am_leaky": "S2AM, split by composite",
     "identity_leaky": "do nothing, split by composite",
