@@ -13,6 +13,7 @@ linear in the positions and 4 quadratic. Each is fitted to the training steps fr
 """
 
 import argparse
+import itertools
 from pathlib import Path
 from statistics import median
 
@@ -38,29 +39,29 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     machine = Machine.here()
-    table = with_exponents(pd.DataFrame([row for kind in EXPECTED for row in measure(machine, kind)]))
+    table = with_exponents(pd.DataFrame(measure(machine)))
     print(table.to_string(index=False))
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(options.out, index=False, float_format="%.4g", lineterminator="\n")
 
 
-def measure(machine: Machine, kind: str) -> list[dict]:
-    """One row a size."""
-    rows, before = [], None
-    for px, train in SIZES.items():
+def measure(machine: Machine) -> list[dict]:
+    """One row a size and kind; the kinds of one size one after another, so that they meet the machine alike."""
+    rows, before = [], {}
+    for (px, train), kind in itertools.product(SIZES.items(), EXPECTED):
         step = "training" if train else "prediction"
         row = {"attention": kind, "px": px, "positions": (px // PLACE) ** 2, "step": step, "not_timed": ""}
         for part, make, side in (("block", block_step, px // PLACE), ("network", network_step, px)):
             needed = counted_bytes(kind, px, train, block=part == "block")
             row[f"{part}_gib"] = needed / 2**30
-            row["not_timed"] = row["not_timed"] or reason(machine, needed, expected(before, row, part))
+            row["not_timed"] = row["not_timed"] or reason(machine, needed, expected(before.get(kind), row, part))
             if not row["not_timed"]:
                 row[f"{part}_seconds"] = seconds(machine, make(kind, 1, side, machine.device, train))
         if machine.is_gpu and train:
             row["measured_gib"] = memory.measured_peak("s2am", {"attention": kind}, 1, px) / 2**30
         rows.append(row)
-        before = row if "network_seconds" in row else before
+        before[kind] = row if "network_seconds" in row else before.get(kind)
         print(row, flush=True)
     return rows
 

@@ -3,7 +3,7 @@
 The step (forward, mean squared error, backward, optimiser) runs on tensors that have shapes but no data (PyTorch's
 FakeTensorMode), while every storage is logged as it appears and disappears. The peak of the running sum is the
 prediction. Not in it: the CUDA context (some hundreds of MB), the workspaces that cuDNN chooses, and what the allocator
-loses to fragmentation.
+loses to fragmentation. A mask has no data either, so attention counts as if every cell asked and answered: the most.
 
 S2AM-T4 (sections 3.7.1 and 3.7.2) states that batch 16 does not fit 15 GB and that batch 2 does; :func:`matrix` says
 for which heads, place, attention and precision that holds.
