@@ -10,6 +10,7 @@ background's keys.
 Left open there (section 5.3.1): a linear attention, so that pictures of 1024 px can be processed.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -60,8 +61,7 @@ def gathered(chosen: Tensor) -> Tensor | None:
     """
     if torch.compiler.is_compiling() or chosen.is_meta or isinstance(chosen, FakeTensor):
         return None
-    most = int(chosen.sum(dim=-1).max())
-    most += -most % STEP or (STEP if most == 0 else 0)
+    most = STEP * max(1, math.ceil(int(chosen.sum(dim=-1).max()) / STEP))
     if most >= chosen.shape[-1]:
         return None
     return chosen.byte().argsort(dim=-1, descending=True, stable=True)[:, :most, None]
@@ -112,6 +112,7 @@ class ForegroundBackgroundAttention(nn.Module):
         foreground = F.avg_pool2d(mask, mask.shape[-1] // features.shape[-1]).flatten(1).unsqueeze(-1)  # (B, N, 1)
         is_background = foreground < 0.5
         has_background = is_background.any(dim=1, keepdim=True)  # (B, 1, 1)
+        weight = foreground * has_background
         # Without any key softmax would be 0 / 0: such a picture sees all keys, and its result is dropped below.
         hidden = ~is_background & has_background
         bias = torch.zeros_like(foreground).masked_fill(hidden, float("-inf"))  # (B, N, 1)
@@ -120,12 +121,12 @@ class ForegroundBackgroundAttention(nn.Module):
         # What weighs 0 below need not ask, and what is hidden need not answer; but equation 4 as printed has them all.
         asking = answering = None
         if self.kind != "naive":
-            asking, answering = gathered(foreground[..., 0] > 0), gathered(is_background[..., 0])
+            asking, answering = gathered(weight[..., 0] > 0), gathered(is_background[..., 0])
         query = self._split(self.query(rows(tokens, asking)))  # (B, heads, n, C / heads)
         key, value = map(self._split, self.key_value(rows(tokens, answering)).chunk(2, dim=-1))
         bias = rows(bias, answering).mT.unsqueeze(1)  # (B, 1, 1, n)
         attended = KINDS[self.kind](query, key, value, bias.to(query.dtype))  # (B, heads, n, C / heads)
-        update = rows(foreground * has_background, asking) * self.project(attended.transpose(1, 2).flatten(2))
+        update = rows(weight, asking) * self.project(attended.transpose(1, 2).flatten(2))
         if asking is not None:
             update = torch.zeros_like(tokens, dtype=update.dtype).scatter(1, asking.expand_as(update), update)
         return features + update.transpose(1, 2).view_as(features)
