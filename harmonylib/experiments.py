@@ -28,6 +28,8 @@ STUDY = (
     replace(S2AM, name="s2am_mse", loss="mse"),
     # "at the bottleneck" is 16 x 16 in the paper's U-Net, its memory argument is about 64 x 64 (the default)
     replace(S2AM, name="s2am_place16", options={"place": 16}),
+    # section 5.3.1, future work: an attention whose cost is linear in the number of positions
+    replace(S2AM, name="s2am_linear", options={"attention": "linear"}),
     # RQ1, data efficiency
     *(replace(base, name=of_share(base.name, share), share=share) for base in (UNET, S2AM) for share in SHARES),
     # the paper's split lets one photograph stand on both sides

@@ -3,7 +3,7 @@
 The step (forward, mean squared error, backward, optimiser) runs on tensors that have shapes but no data (PyTorch's
 FakeTensorMode), while every storage is logged as it appears and disappears. The peak of the running sum is the
 prediction. Not in it: the CUDA context (some hundreds of MB), the workspaces that cuDNN chooses, and what the allocator
-loses to fragmentation.
+loses to fragmentation. A mask has no data either, so attention counts as if every cell asked and answered: the most.
 
 S2AM-T4 (sections 3.7.1 and 3.7.2) states that batch 16 does not fit 15 GB and that batch 2 does; :func:`matrix` says
 for which heads, place, attention and precision that holds.
@@ -234,8 +234,8 @@ def matrix(
     rows = []
     for a, p in itertools.product(attention, place):
         # The fused kernel's memory does not depend on the number of heads: counted once.
-        counted = [_peaks(h, a, p, batch, size, dtype, options) for h in (heads if a == "naive" else heads[:1])]
-        for h, peaks in zip(heads, counted if a == "naive" else counted * len(heads), strict=True):
+        counted = [_peaks(h, a, p, batch, size, dtype, options) for h in (heads[:1] if a == "exact" else heads)]
+        for h, peaks in zip(heads, counted * len(heads) if a == "exact" else counted, strict=True):
             rows += [(a, b, s, h, p, d, peak, peak <= T4_BYTES) for (b, s, d), peak in peaks.items()]
     columns = ["attention", "batch", "size", "heads", "place", "dtype", "predicted_bytes", "fits_15GB"]
     return pd.DataFrame(rows, columns=columns)

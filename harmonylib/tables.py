@@ -18,6 +18,7 @@ TITLES = {
     "unet_eq7": "U-Net, equation 7",
     "s2am_mse": "S2AM, MSE",
     "s2am_place16": "S2AM, attention at 16x16",
+    "s2am_linear": "S2AM, linear attention",
     "unet_leaky": "U-Net, split by composite",
     "s2am_leaky": "S2AM, split by composite",
     "identity_leaky": "do nothing, split by composite",
@@ -126,7 +127,8 @@ def data_share(evidence: Evidence) -> pd.DataFrame:
 
 def place(evidence: Evidence) -> pd.DataFrame:
     """Attention at 64 x 64, which the memory argument needs, against the bottleneck at 16 x 16 (sides at 256 px)."""
-    names = {"none (U-Net, equation 7)": "unet_eq7", "16 x 16": "s2am_place16", "64 x 64": "s2am"}
+    names = {"none (U-Net, equation 7)": "unet_eq7", "16 x 16": "s2am_place16", "64 x 64": "s2am",
+             "64 x 64, linear": "s2am_linear"}  # fmt: skip
     return pd.DataFrame({"attention at": k, **_scores(evidence, n)} for k, n in names.items() if evidence.has(n))
 
 

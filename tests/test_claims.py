@@ -14,7 +14,7 @@ from harmonylib.statistics import CANNOT_TELL, DOES_NOT_HOLD, HOLDS
 
 PLANNED = [p.experiment.name for p in experiments.plan(PROFILE, study="s2am_t4")]
 SHARE_OF_NOTHING = {
-    "unet": 0.60, "s2am": 0.50, "unet_eq7": 0.62, "s2am_mse": 0.52, "s2am_place16": 0.55,
+    "unet": 0.60, "s2am": 0.50, "unet_eq7": 0.62, "s2am_mse": 0.52, "s2am_place16": 0.55, "s2am_linear": 0.53,
     "unet_share10": 0.90, "s2am_share10": 0.60, "s2am_leaky": 0.30, "s2am_batch2": 0.50,
     "s2am_s2asc": 0.70, "s2am_s2ad": 0.65,
 }  # fmt: skip

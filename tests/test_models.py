@@ -184,7 +184,7 @@ def test_foreground_tokens_are_no_keys(block):
     assert (change[:, :4] > 1e-5).all()
 
 
-@pytest.mark.parametrize("kind", ["exact", "naive"])
+@pytest.mark.parametrize("kind", ["exact", "naive", "linear"])
 def test_identity_without_background(block, kind):
     block.kind = kind
     features = torch.randn(3, 16, 8, 8, requires_grad=True)

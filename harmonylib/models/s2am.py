@@ -26,7 +26,8 @@ class S2AM(UNet):
         width, depth: as in :class:`UNet`.
         heads: of the attention; must divide the channels at its place.
         place: side of the feature map it acts on, for a picture of 256 px: 128, 64, 32, ... down to 256 / 2**depth.
-        attention: "exact" (fused, memory linear in the number of positions) or "naive" (equation 4 as printed).
+        attention: "exact" (fused, memory linear in the number of positions), "naive" (equation 4 as printed), or
+            "linear" (time linear as well, for large pictures; another function of the same weights).
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class S2AM(UNet):
         depth: int = 4,
         heads: int = 8,
         place: int = 64,
-        attention: Literal["exact", "naive"] = "exact",
+        attention: Literal["exact", "naive", "linear"] = "exact",
     ):
         super().__init__(width=width, depth=depth)
         places = {256 >> level: level for level in range(1, depth + 1)}
