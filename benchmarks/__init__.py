@@ -2,6 +2,8 @@
 
 import re
 
+import pandas as pd
+
 from harmonylib import records
 from harmonylib.paths import ROOT
 
@@ -11,3 +13,9 @@ FOLDER = ROOT / "results" / "bench"
 def slug() -> str:
     """The device's name as a file's."""
     return re.sub(r"[^a-z0-9.]+", "-", records.environment()["device"].lower()).strip("-")
+
+
+def recorded() -> pd.DataFrame:
+    """The lines of every device that `make bench` was run on."""
+    tables = [pd.read_csv(file) for file in sorted(FOLDER.glob("*.csv"))]
+    return pd.concat([table for table in tables if {"line", "aim"} <= set(table)], ignore_index=True)
