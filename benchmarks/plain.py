@@ -8,6 +8,7 @@ built for pictures of one size, as timm's blocks are.
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from timm.models.swin_transformer import PatchMerging, SwinTransformerBlock
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from harmonylib.models import ht, hrnet, outline, resnet, s2am_original, swin_t, swinih, unet, vit, windows
+from harmonylib.models import hrnet, ht, outline, resnet, s2am_original, swin_t, swinih, unet, vit, windows
 
 
 def twin(ours: nn.Module, size: int) -> nn.Module:
@@ -65,7 +66,7 @@ class Plain(nn.Module):
 class Tokens(Plain):
     """Patches, blocks on (B, H, W, C), and a linear head for every token; ``blocks`` change the width at will."""
 
-    def __init__(self, patch: int, first: int, blocks: Callable[[], nn.Sequential], last: int):
+    def __init__(self, patch: int, first: int, blocks: Callable[[], nn.Module], last: int):
         super().__init__()
         self.patch = patch
         self.embed = nn.Conv2d(4, first, patch, stride=patch)
@@ -105,7 +106,7 @@ class Splitting(nn.Module):
 
 def swin(ours: swinih.SwinIH, size: int) -> Tokens:
     """The windows of timm's blocks are clamped to their map, and every other block of a stage is shifted."""
-    window, tokens = ours.window, size // ours.patch
+    window = ours.window
 
     def stage(blocks: nn.Sequential, side: int) -> Iterator[nn.Module]:
         for index, block in enumerate(blocks):
@@ -118,8 +119,8 @@ def swin(ours: swinih.SwinIH, size: int) -> Tokens:
                     width, (side, side), heads, window_size=window, shift_size=shift, mlp_ratio=ratio
                 )
 
-    def blocks() -> nn.Sequential:
-        stages, transitions, side = [], [], tokens
+    def blocks() -> Stages:
+        stages, transitions, side = [], [], size // ours.patch
         for own, transition in zip(ours.stages, ours.transitions, strict=True):
             stages.append(nn.Sequential(*stage(own, side)))
             transitions.append(between(transition))
@@ -257,9 +258,7 @@ class UNet(nn.Module):
         super().__init__()
         widths = ours.widths
         self.encoder = nn.ModuleList(map(convolutions, [4, *widths[:-1]], widths))
-        self.up = nn.ModuleList(
-            nn.ConvTranspose2d(below, here, 2, 2) for here, below in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.up = nn.ModuleList(nn.ConvTranspose2d(below, here, 2, 2) for here, below in pairwise(widths))
         self.decoder = nn.ModuleList(convolutions(2 * width, width) for width in widths[:-1])
         self.head = nn.Conv2d(widths[0], 3, 1)
 
