@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from harmonylib.errors import HarmonyError
 
 LARGE = 512  # tokens of a window, from which on its scores are better computed twice than kept
-TILE = 2**18  # scores that are worked on at once: with their gradients they stay in the cache
+TILE = 2**20  # scores that are worked on at once: a few such tiles stay in the cache
 
 
 class WindowAttention(nn.Module):
