@@ -17,13 +17,48 @@ is predicted, and it needs no tanh. The published generator ends in tanh: ``skip
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from harmonylib.errors import HarmonyError
 from harmonylib.models import Harmonizer
 from harmonylib.models.initial import small_change
 
 REACH = 3  # px that the 7x7 convolutions look beyond the border
+
+
+class InstanceNorm(nn.Module):
+    """Every channel of every picture to mean 0 and variance 1.
+
+    PyTorch's own brings maps whose channels lie together, as they do in training, into another order and back.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        together = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+        if together and x.device.type == "cpu" and x.requires_grad:
+            return Normalised.apply(x)
+        return F.instance_norm(x)
+
+
+class Normalised(torch.autograd.Function):
+    """Instance normalisation in the order that a map is in; the result is kept, and must not be changed in place."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        result = x - x.mean((2, 3), keepdim=True)
+        scale = (result.square().mean((2, 3), keepdim=True) + 1e-5).rsqrt()
+        result.mul_(scale)
+        ctx.save_for_backward(result, scale)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> Tensor:
+        result, scale = ctx.saved_tensors
+        along = (grad * result).mean((2, 3), keepdim=True)
+        grad = grad - grad.mean((2, 3), keepdim=True)
+        return grad.addcmul_(result, along, value=-1).mul_(scale)
 
 
 class ResidualBlock(nn.Module):
@@ -33,10 +68,10 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect"),
-            nn.InstanceNorm2d(channels),
-            nn.ReLU(inplace=True),
+            InstanceNorm(),
+            nn.ReLU(),
             nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect"),
-            nn.InstanceNorm2d(channels),
+            InstanceNorm(),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,8 +105,8 @@ class ResNet(Harmonizer):
         self.skip = skip
         self.stem = nn.Sequential(
             nn.Conv2d(4, width, 7, padding=REACH, padding_mode="reflect"),
-            nn.InstanceNorm2d(width),
-            nn.ReLU(inplace=True),
+            InstanceNorm(),
+            nn.ReLU(),
         )
         self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
         self.head = nn.Conv2d(width, 3, 7, padding=REACH, padding_mode="reflect")

@@ -8,11 +8,17 @@ Any size of map runs. A window longer than the map is clamped to it, each axis f
 shift on that axis. A side that is no multiple of the window is padded, and the padding is no key for a real token.
 """
 
+from itertools import product
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from harmonylib.errors import HarmonyError
+
+LARGE = 512  # tokens of a window, from which on its scores are better computed twice than kept
+TILE = 2**20  # scores that are worked on at once: a few such tiles stay in the cache
 
 
 class WindowAttention(nn.Module):
@@ -44,6 +50,8 @@ class WindowAttention(nn.Module):
         """(B, H, W, C) -> (B, H, W, C), any H and W."""
         size = x.shape[1:3]
         window = tuple(min(self.window, side) for side in size)
+        if window[0] * window[1] >= LARGE and x.device.type == "cpu":
+            return self.project(self._in_pieces(self.qkv(x)))
         pad = tuple(-side % length for side, length in zip(size, window, strict=True))
         shift = tuple(length // 2 * (self.shifted and length < side) for side, length in zip(size, window, strict=True))
         if any(pad):
@@ -72,6 +80,23 @@ class WindowAttention(nn.Module):
         if self._strangers[0] != place:
             self._strangers = place, strangers(*place)
         return self._strangers[1]
+
+    def _in_pieces(self, qkv: Tensor) -> Tensor:
+        """The same without roll, padding and mask: a window that strangers share is cut into what belongs together."""
+        down, across = (bands(side, self.window, self.shifted) for side in qkv.shape[1:3])
+        strips = [torch.cat([self._piece(qkv, rows, columns) for columns in across], dim=2) for rows in down]
+        return torch.cat(strips, dim=1)
+
+    def _piece(self, qkv: Tensor, down: tuple[int, int, int], across: tuple[int, int, int]) -> Tensor:
+        """What the windows of one shape see in themselves: (B, count * rows, count * columns, C)."""
+        (top, rows, high), (left, columns, wide) = down, across
+        part = qkv[:, top : top + high * rows, left : left + wide * columns]
+        tokens = part.reshape(-1, high, rows, wide, columns, 3, self.heads, part.shape[-1] // (3 * self.heads))
+        tokens = tokens.permute(5, 0, 1, 3, 6, 2, 4, 7)
+        query, key, value = tokens.reshape(3, -1, self.heads, rows * columns, tokens.shape[-1])
+        x = biased_attention(query, key, value, self.bias(rows, columns).to(query.dtype))
+        x = x.reshape(-1, high, wide, self.heads, rows, columns, x.shape[-1]).permute(0, 1, 4, 2, 5, 3, 6)
+        return x.reshape(-1, *part.shape[1:3], part.shape[-1] // 3)
 
     def bias(self, rows: int, columns: int) -> Tensor:
         """(heads, N, N) for windows of N = rows * columns tokens; a clamped window uses the middle of the table.
@@ -106,6 +131,64 @@ def strangers(size: torch.Size, window: tuple[int, int], shift: tuple[int, int],
         region = region.unflatten(0, (-1, window[0])).unflatten(2, (-1, window[1])).transpose(1, 2)
         region = region.reshape(-1, 1, window[0] * window[1])  # (windows, 1, N)
         return region[..., :, None] != region[..., None, :]
+
+
+def bands(side: int, window: int, shifted: bool) -> list[tuple[int, int, int]]:
+    """How the windows divide one side of a map: (start, length, count) of the windows of each length.
+
+    Shifted windows begin with half a one. What is left at the end is a shorter window.
+    """
+    window = min(window, side)
+    start = window // 2 * (shifted and window < side)
+    count, rest = divmod(side - start, window)
+    every = (0, start, 1), (start, window, count), (side - rest, rest, 1)
+    return [band for band in every if band[1] * band[2]]
+
+
+def biased_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """softmax(query key^T / sqrt(C) + bias) value; (windows, heads, N, C), bias (heads, N, N) of every window."""
+    if bias.requires_grad:
+        return BiasedAttention.apply(query, key, value, bias)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias[None])
+
+
+class BiasedAttention(torch.autograd.Function):
+    """Attention whose bias learns, without the map of scores.
+
+    PyTorch's fused attention for CPUs has no gradient for a bias; without it, all scores of all windows go through
+    memory a dozen times. Backwards, a tile of them is computed again, and its few operations find it in the cache.
+    """
+
+    @staticmethod
+    def forward(ctx, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+        plain = (tensor.detach() for tensor in (query, key, value))
+        output = F.scaled_dot_product_attention(*plain, attn_mask=bias.detach()[None])
+        ctx.save_for_backward(query, key, value, bias, output)
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, ...]:
+        query, key, value, bias, output = ctx.saved_tensors
+        windows, heads, count, channels = query.shape
+        query = query * channels**-0.5
+        mean = (grad * output).sum(-1, keepdim=True)  # of a row's gradients, weighted by its attention
+        to_query, to_key, to_value, to_bias = (torch.zeros_like(tensor) for tensor in (query, key, value, bias))
+        height = max(1, TILE // count)
+        scores, slope = query.new_empty(2, height, count)
+        for head, top, window in product(range(heads), range(0, count, height), range(windows)):
+            at, rows = (window, head), slice(top, top + height)
+            own, error = query[at][rows], grad[at][rows]
+            weights, slopes = scores[: len(own)], slope[: len(own)]
+            torch.addmm(bias[head, rows], own, key[at].T, out=weights)
+            torch.softmax(weights, -1, out=weights)
+            to_value[at].addmm_(weights.T, error)
+            torch.mm(error, value[at].T, out=slopes)
+            slopes.sub_(mean[at][rows]).mul_(weights)
+            to_bias[head, rows] += slopes
+            torch.mm(slopes, key[at], out=to_query[at][rows])
+            to_key[at].addmm_(slopes.T, own)
+        return to_query.mul_(channels**-0.5), to_key, to_value, to_bias
 
 
 class GlobalAttention(nn.Module):
