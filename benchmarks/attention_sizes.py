@@ -2,11 +2,12 @@
 
     python -m benchmarks.attention_sizes [--out results/bench/attention_sizes.csv]
 
-Time is measured: of the attention block alone and of the whole network, a training step up to 1024 px, a prediction at
-2048 px, with a fifth of the picture as foreground. The least of three or more where the first took less than `ONCE`
-seconds, otherwise that one. Nothing is run that needs more memory than there is, or that would take more than `PATIENCE`
-seconds, going by the last size and the expected exponent: the column `not_timed` says so. Memory is counted on tensors
-without data, and on a GPU measured as well; counted is the most it can be, as if every cell asked and answered.
+Time is measured: of the attention block alone and of the whole network, a training step up to 1024 px, a prediction
+at 2048 px, with a fifth of the picture as foreground. The least of three or more where the first took less than
+`ONCE` seconds, otherwise that one. Nothing is run that needs more memory than there is, or that would take more than
+`PATIENCE` seconds, going by the last size and the expected exponent: the column `not_timed` says so. Memory is
+counted on tensors without data, and on a GPU measured as well; counted is the most it can be, as if every cell asked
+and answered.
 
 The exponents are those of the block in the picture's side: its positions grow with the square of the side, so 2 is
 linear in the positions and 4 quadratic. Each is fitted to the training steps from 256 px on, where there are two.
