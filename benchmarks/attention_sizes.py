@@ -29,7 +29,7 @@ from harmonylib.models.attention import ForegroundBackgroundAttention
 SIZES = {128: True, 256: True, 512: True, 1024: True, 2048: False}  # px: is it trained, or only predicted with
 EXPECTED = {"naive": (4, 4), "exact": (4, 2), "linear": (2, 2)}  # exponents of time and memory in the side
 PLACE = 4  # the side of the picture over that of the map
-ONCE, ENOUGH, PATIENCE = 15, 5, 300  # seconds
+ONCE, ENOUGH, PATIENCE = 15, 5, 150  # seconds
 LEAST = 3  # times that a step of less than `ONCE` seconds is timed
 FORWARD = 1 / 3  # of a training step is its way forward
 RESERVE = 2**30  # bytes for everything that is not counted
