@@ -2,11 +2,12 @@
 
     python -m benchmarks.attention_sizes [--out results/bench/attention_sizes.csv]
 
-Time is measured: of the attention block alone and of the whole network, a training step up to 1024 px, a prediction at
-2048 px, with a fifth of the picture as foreground. The least of three or more where the first took less than `ONCE`
-seconds, otherwise that one. Nothing is run that needs more memory than there is, or that would take more than `PATIENCE`
-seconds, going by the last size and the expected exponent: the column `not_timed` says so. Memory is counted on tensors
-without data, and on a GPU measured as well; counted is the most it can be, as if every cell asked and answered.
+Time is measured: of the attention block alone and of the whole network, a training step up to 1024 px, a prediction
+at 2048 px, with a fifth of the picture as foreground. The least of three or more where the first took less than
+`ONCE` seconds, otherwise that one. Nothing is run that needs more memory than there is, or that would take more than
+`PATIENCE` seconds, going by the last size and the expected exponent: the column `not_timed` says so. Memory is
+counted on tensors without data, and on a GPU measured as well; counted is the most it can be, as if every cell asked
+and answered.
 
 The exponents are those of the block in the picture's side: its positions grow with the square of the side, so 2 is
 linear in the positions and 4 quadratic. Each is fitted to the training steps from 256 px on, where there are two.
@@ -28,7 +29,7 @@ from harmonylib.models.attention import ForegroundBackgroundAttention
 SIZES = {128: True, 256: True, 512: True, 1024: True, 2048: False}  # px: is it trained, or only predicted with
 EXPECTED = {"naive": (4, 4), "exact": (4, 2), "linear": (2, 2)}  # exponents of time and memory in the side
 PLACE = 4  # the side of the picture over that of the map
-ONCE, ENOUGH, PATIENCE = 15, 5, 300  # seconds
+ONCE, ENOUGH, PATIENCE = 15, 5, 150  # seconds
 LEAST = 3  # times that a step of less than `ONCE` seconds is timed
 FORWARD = 1 / 3  # of a training step is its way forward
 RESERVE = 2**30  # bytes for everything that is not counted
