@@ -28,6 +28,14 @@ SIZES = {  # on a CPU: preset ("" is the paper's size), px, pictures; on a GPU a
     "swin_t": ("reduced", 128, 1),
     "outline": ("", 64, 8),
 }
+SAME = "the same layers in PyTorch's own memory format, AdamW not fused"
+AGAINST = {  # what the plain network is put together from; of the rest, ordinary layers
+    **dict.fromkeys(("swinih_ms", "swinih_local", "swin_t"), "timm's Swin blocks"),
+    "vit": "timm's blocks",
+    "hrnet": "timm's backbone",
+    "ht": "nn.MultiheadAttention",
+    **dict.fromkeys(("s2am_s2asc", "s2am_s2ad", "outline"), SAME),
+}
 ON_GPU = 16  # pictures
 AIM, SWIN_AIM = 1.0, 1.25
 
@@ -38,7 +46,10 @@ def rows(machine: Machine) -> Iterator[Row]:
     yield step(machine, "swinih", *full, line=line, against=against, aim=SWIN_AIM, patience=60)
     for name, small in SIZES.items():
         preset, size, batch = full if machine.is_gpu else small
-        line, against = f"training step, {name}, {preset or 'full size'}, {size} px", "the plain network"
+        line, against = (
+            f"training step, {name}, {preset or 'full size'}, {size} px",
+            AGAINST.get(name, "ordinary layers"),
+        )
         yield step(machine, name, preset, size, batch, line=line, against=against, aim=AIM, patience=6)
 
 

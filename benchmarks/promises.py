@@ -41,10 +41,11 @@ def rows(machine: Machine) -> Iterator[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.promises", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=FOLDER)
+    parser.add_argument("--clone", type=Path, help="keep the clone, and with it the results, in this folder")
     options = parser.parse_args()
     environment = records.environment()
     with tempfile.TemporaryDirectory() as folder:
-        clone = Path(folder) / "clone"
+        clone = options.clone or Path(folder) / "clone"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
         table = pd.DataFrame([_timed(what, target, clone, 60 * m) for what, (target, m) in PROMISED.items()])
     for key in ("git_sha", "device", "threads", "python"):
