@@ -19,7 +19,6 @@ RGB_TO_LMS = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.02
 LOG_LMS_TO_LAB = np.diag([3**-0.5, 6**-0.5, 2**-0.5]) @ np.array([[1, 1, 1], [1, 1, -2], [1, -1, 0]])
 MIN_LMS = 1.0  # on the 0-255 scale: black has no logarithm, so nothing counts as darker than about level 1
 MIN_STD = 1e-5  # below this a channel is flat (grey, one colour): stretching it would only amplify rounding
-BLOCK = 2**14  # pixels whose colours are converted at once, in the processor's cache
 
 
 def identity(composite: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -52,13 +51,19 @@ def reinhard(composite: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Mean and standard deviation of the foreground matched to the background's in l-alpha-beta (Reinhard et al. 2001).
 
     A foreground channel without spread (a grey or one-coloured object) is shifted and not stretched. An empty or a full
-    mask returns the composite unchanged. In float32: before rounding, within 0.01 of the level that float64 gives.
+    mask returns the composite unchanged. Calculated on logarithms of LMS, of which l-alpha-beta is a linear map, and in
+    float32: before rounding, within 0.01 of the level that float64 gives (`colour_transfer.reinhard_lab`).
     """
     _check(composite, mask)
     result = composite.copy()
     if _has_both(mask):
-        own, wanted = (to_lab(_pixels(composite, where), np.float32) for where in (mask, ~mask))
-        levels = from_lab(match_moments(own, wanted)).T
+        own, wanted = (_logs_of_lms(_pixels(composite, where)) for where in (mask, ~mask))
+        (mean, spread), (wanted_mean, wanted_spread) = _moments(own), _moments(wanted)
+        gain = np.divide(wanted_spread, spread, out=np.ones(3), where=spread > MIN_STD)
+        stretch = np.linalg.inv(LOG_LMS_TO_LAB) * gain @ LOG_LMS_TO_LAB  # to l-alpha-beta, there, and back
+        offset = wanted_mean - stretch @ mean
+        logs = np.float32(np.log(10) * stretch) @ own + np.float32(np.log(10) * offset)[:, None]
+        levels = np.float32(np.linalg.inv(RGB_TO_LMS)) @ np.exp(logs, out=logs)
         levels = np.rint(np.clip(levels, 0, 255, out=levels), out=levels).astype(np.uint8)
         _put(result, mask, np.stack(levels, axis=1))
     return result
@@ -73,39 +78,18 @@ def apply(name: str, composites: Sequence[np.ndarray], masks: Sequence[np.ndarra
         return list(pool.map(BASELINES[name], composites, masks))
 
 
-def to_lab(rgb: np.ndarray, dtype: type = np.float64) -> np.ndarray:
-    """(N,3) RGB in [0,255] -> (N,3) l-alpha-beta of Reinhard et al. 2001, logarithms to base 10.
-
-    In memory each of the three channels is contiguous: products of 3 x 3 by 3 x N are several times faster.
-    """
-    lab = np.empty((3, len(rgb)), dtype)
-    to_lms, from_logs = RGB_TO_LMS.astype(dtype), LOG_LMS_TO_LAB.astype(dtype)
-    for start in range(0, len(rgb), BLOCK):
-        lms = to_lms @ rgb[start : start + BLOCK].T.astype(dtype, order="C")
-        np.clip(lms, dtype(MIN_LMS), dtype(np.inf), out=lms)
-        np.matmul(from_logs, np.log10(lms, out=lms), out=lab[:, start : start + BLOCK])
-    return lab.T
+def _logs_of_lms(rgb: np.ndarray) -> np.ndarray:
+    """(N,3) RGB in [0,255] -> (3,N) float32: in planes, because N x 3 by 3 x 3 takes several times as long."""
+    lms = RGB_TO_LMS.astype(np.float32) @ rgb.T.astype(np.float32, order="C")
+    np.clip(lms, np.float32(MIN_LMS), np.float32(np.inf), out=lms)
+    return np.log10(lms, out=lms)
 
 
-def from_lab(lab: np.ndarray) -> np.ndarray:
-    """The inverse of `to_lab`, neither rounded nor clipped."""
-    logs = np.linalg.inv(LOG_LMS_TO_LAB).astype(lab.dtype) @ lab.T
-    lms = np.exp(np.multiply(logs, lab.dtype.type(np.log(10)), out=logs), out=logs)
-    return (np.linalg.inv(RGB_TO_LMS).astype(lab.dtype) @ lms).T
-
-
-def match_moments(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """(N,C) source with each channel shifted and stretched to the mean and standard deviation of (M,C) target."""
-    (mean, spread), (wanted_mean, wanted_spread) = _moments(source), _moments(target)
-    gain = np.divide(wanted_spread, spread, out=np.ones_like(spread), where=spread > MIN_STD)
-    return (source - mean) * gain + wanted_mean
-
-
-def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (C,) of (N,C)."""
-    mean = values.mean(axis=0)
-    deviation = values - mean
-    return mean, np.sqrt(np.square(deviation, out=deviation).mean(axis=0))
+def _moments(logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (3,) of logarithms (3,N), and their standard deviation along the axes of l-alpha-beta (3,)."""
+    mean = logs.mean(axis=1)
+    deviation = LOG_LMS_TO_LAB.astype(np.float32) @ (logs - mean[:, None])
+    return mean, np.sqrt([np.dot(row, row) / len(row) for row in deviation])
 
 
 def _matching_table(foreground: np.ndarray, background: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from harmonylib.baselines import from_lab, match_moments, to_lab
+from harmonylib.baselines import LOG_LMS_TO_LAB, MIN_LMS, MIN_STD, RGB_TO_LMS
 
 Transfer = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
 MIN_VARIANCE = 1e-4  # of a principal axis, in squared levels: below it there is no colour to stretch
@@ -72,6 +72,23 @@ TRANSFERS: dict[str, Transfer] = {  # in iHarmony4's order
     "cumulative_histogram": cumulative_histogram,
     "iterative_distribution": iterative_distribution,
 }
+
+
+def to_lab(rgb: np.ndarray) -> np.ndarray:
+    """(N,3) RGB in [0,255] -> (N,3) float64 l-alpha-beta of Reinhard et al. 2001, logarithms to base 10."""
+    return np.log10(np.maximum(rgb @ RGB_TO_LMS.T, MIN_LMS)) @ LOG_LMS_TO_LAB.T
+
+
+def from_lab(lab: np.ndarray) -> np.ndarray:
+    """The inverse of `to_lab`, neither rounded nor clipped."""
+    return 10 ** (lab @ np.linalg.inv(LOG_LMS_TO_LAB).T) @ np.linalg.inv(RGB_TO_LMS).T
+
+
+def match_moments(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """(N,C) source with each channel shifted and stretched to the mean and standard deviation of (M,C) target."""
+    spread = source.std(axis=0)
+    gain = np.divide(target.std(axis=0), spread, out=np.ones_like(spread), where=spread > MIN_STD)
+    return (source - source.mean(axis=0)) * gain + target.mean(axis=0)
 
 
 def _principal_axes(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

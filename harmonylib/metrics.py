@@ -128,13 +128,17 @@ def score_batch(
     """
     rules = get_protocol(protocol)
     _check_shapes(prediction, real, mask, blend)
-    # On a CPU a few pictures at a time: all that is calculated of them then stays in its cache.
-    at_once = len(real) if real.device.type != "cpu" else max(1, CACHED_PIXELS // real[0, 0].numel())
-    parts = [
-        _errors(prediction[chosen], real[chosen], mask[chosen], rules, None if blend is None else blend[chosen])
-        for chosen in (slice(start, start + at_once) for start in range(0, len(real), at_once))
-    ]
-    mse, fmse, peak = (torch.cat(values) for values in zip(*parts, strict=True))
+    kinds = (prediction.dtype, real.dtype, mask.dtype, mask.device.type, blend)
+    if kinds == (torch.uint8, torch.uint8, torch.bool, "cpu", None):
+        mse, fmse, peak = _errors_of_levels(prediction, real, mask, rules)
+    else:
+        # On a CPU a few pictures at a time: all that is calculated of them then stays in its cache.
+        at_once = len(real) if real.device.type != "cpu" else max(1, CACHED_PIXELS // real[0, 0].numel())
+        parts = [
+            _errors(prediction[chosen], real[chosen], mask[chosen], rules, None if blend is None else blend[chosen])
+            for chosen in (slice(start, start + at_once) for start in range(0, len(real), at_once))
+        ]
+        mse, fmse, peak = (torch.cat(values) for values in zip(*parts, strict=True))
     return {"mse": mse, "psnr": _psnr(mse, peak, rules.eps), "fmse": fmse, "fpsnr": _psnr(fmse, peak, rules.eps)}
 
 
@@ -163,6 +167,28 @@ def _errors(prediction, real, mask, rules: Protocol, blend) -> tuple[torch.Tenso
     area = _sum(weight)
     fmse = rules.scale * _sum(foreground_error) / (3 * area + rules.eps)
     return mse, fmse.masked_fill(area == 0, torch.nan), _peak(rules, prediction, real, mse)
+
+
+def _errors_of_levels(prediction, real, mask, rules: Protocol) -> tuple[torch.Tensor, ...]:
+    """The same of 8-bit pictures and a hard mask, in whole numbers: exact, and several times as fast."""
+    mse, fmse = [], []
+    for predicted, wanted, inside in zip(prediction, real, mask[:, 0].numpy(), strict=True):
+        predicted, wanted = (picture.permute(1, 2, 0).contiguous().numpy() for picture in (predicted, wanted))
+        difference = np.maximum(predicted, wanted) - np.minimum(predicted, wanted)
+        foreground = difference.view("V3")[..., 0][inside].view(np.uint8)  # a pixel is moved as one item
+        of_foreground, area = _squares(foreground[None]), np.count_nonzero(inside)
+        total = of_foreground if rules.mse == "masked" else _squares(difference.reshape(len(inside), -1))
+        mse.append(total / (3 * inside.size))
+        fmse.append(of_foreground / (3 * area + rules.eps) if area else np.nan)
+    mse, fmse = (rules.scale * torch.tensor(values, dtype=torch.float64) for values in (mse, fmse))
+    return mse, fmse, _peak(rules, prediction, real, mse)
+
+
+def _squares(levels: np.ndarray) -> int:
+    """The sum of the squares of uint8 (rows, N), row by row."""
+    fits = levels.shape[1] < 2**16  # 255^2 * 2^16 is below 2^32
+    squares = np.multiply(levels, levels, dtype=np.uint16)
+    return int(squares.sum(axis=1, dtype=np.uint32 if fits else np.uint64).sum(dtype=np.uint64))
 
 
 def _sum(values: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from skimage.exposure import match_histograms
 
-from harmonylib.baselines import BASELINES, from_lab, histogram, identity, match_moments, reinhard, to_lab
+from harmonylib.baselines import BASELINES, histogram, identity, reinhard
+from harmonylib.colour_transfer import reinhard_lab
 from harmonylib.errors import HarmonyError
 
 
@@ -80,25 +81,12 @@ def test_histogram_of_equal_distributions_changes_nothing():
     np.testing.assert_array_equal(histogram(composite, mask), composite)
 
 
-def test_lab_is_inverted():
-    rgb = np.random.default_rng(3).uniform(20, 255, (500, 3))
-    np.testing.assert_allclose(from_lab(to_lab(rgb)), rgb, rtol=1e-9)
-    lab = to_lab(np.full((1, 3), 100.0))
-    assert lab[0, 0] == pytest.approx(np.sqrt(3) * 2, abs=1e-3)  # grey of level 100: l is log10(100) three times over
-    np.testing.assert_allclose(lab[0, 1:], 0, atol=2e-3)
-    assert np.isfinite(to_lab(np.zeros((1, 3)))).all()
-
-
-def test_reinhard_matches_mean_and_deviation_before_rounding(picture):
+def test_reinhard_is_the_transfer_in_double_precision(picture):
     composite, mask = picture
-    target = to_lab(composite[~mask])
-    matched = from_lab(match_moments(to_lab(composite[mask]), target))
-    again = to_lab(matched)
-    np.testing.assert_allclose(again.mean(axis=0), target.mean(axis=0), atol=1e-9)
-    np.testing.assert_allclose(again.std(axis=0), target.std(axis=0), atol=1e-9)
-    short = from_lab(match_moments(*(to_lab(composite[where], np.float32) for where in (mask, ~mask))))
-    np.testing.assert_allclose(short, matched, atol=0.01, rtol=1e-4)  # float32, as `reinhard` calculates
-    np.testing.assert_array_equal(reinhard(composite, mask)[mask], np.rint(np.clip(short, 0, 255)).astype(np.uint8))
+    expected = np.clip(reinhard_lab(composite[mask], composite[~mask], None), 0, 255)
+    result = reinhard(composite, mask)[mask]
+    assert np.abs(result - expected).max() < 0.51  # 0.5 is rounding
+    assert (result != np.rint(expected)).mean() < 0.002
 
 
 def test_reinhard_moves_a_flat_foreground_without_stretching(picture):

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from harmonylib.baselines import to_lab
-from harmonylib.colour_transfer import TRANSFERS
+from harmonylib.colour_transfer import TRANSFERS, from_lab, to_lab
 
 
 def pixels(seed: int, count: int = 4000, centre=(120, 100, 90), spread=(18, 14, 10)) -> np.ndarray:
@@ -120,3 +119,12 @@ def test_one_colour_is_moved_and_not_stretched(name, source):
 def test_towards_one_colour_all_become_it(name):
     ours = moved(name, SOURCE, np.full((40, 3), 90, np.uint8))
     assert np.abs(ours - 90).max() < 1.5
+
+
+def test_lab_is_inverted():
+    rgb = np.random.default_rng(3).uniform(20, 255, (500, 3))
+    np.testing.assert_allclose(from_lab(to_lab(rgb)), rgb, rtol=1e-9)
+    lab = to_lab(np.full((1, 3), 100.0))
+    assert lab[0, 0] == pytest.approx(np.sqrt(3) * 2, abs=1e-3)  # grey of level 100: l is log10(100) three times over
+    np.testing.assert_allclose(lab[0, 1:], 0, atol=2e-3)
+    assert np.isfinite(to_lab(np.zeros((1, 3)))).all()

@@ -333,3 +333,18 @@ def test_ratio_bins_are_half_open():
     for ratio in (-0.1, 1.1, math.nan, 15):
         with pytest.raises(HarmonyError, match="share"):
             metrics.ratio_bin(ratio)
+
+
+@pytest.mark.parametrize("protocol", metrics.PROTOCOLS)
+def test_whole_numbers_give_the_same_as_fractions(protocol):
+    """8-bit pictures with a hard mask are scored another way: the same, an empty mask and odd memory included."""
+    rng = np.random.default_rng(5)
+    pictures = torch.from_numpy(rng.integers(0, 256, (2, 4, 3, 30, 41), dtype=np.uint8))
+    pictures[0, 1] = pictures[1, 1]
+    mask = torch.from_numpy(rng.random((4, 1, 30, 41)) > 0.7)
+    mask[2] = False
+    expected = metrics.score_batch(*pictures.float(), mask.float(), protocol)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        found = metrics.score_batch(*(p.contiguous(memory_format=layout) for p in pictures), mask, protocol)
+        for name in metrics.METRICS:
+            torch.testing.assert_close(found[name], expected[name], rtol=1e-7, atol=0, equal_nan=True)

@@ -16,8 +16,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib", "python-build": "build"}
 CONDA_ONLY = {"python", "pip", "nodejs"}
-# two studies, twelve networks; 530 render scenes, 1,600 make and check real data, 1,200 are for other people's pictures
-LINES_OF_CODE = 9500
+# two studies, twelve networks; 530 render scenes, 1,600 make and check real data, 1,200 are for others' pictures
+LINES_OF_CODE = 9950
 LONGEST = 300  # of a file: one subject, read in one sitting
 
 
@@ -141,7 +141,7 @@ def lines_of_code(path: Path) -> int:
 
 
 def test_the_package_stays_thin():
-    lines = {path.name: lines_of_code(path) for path in (ROOT / "harmonylib").rglob("*.py")}
+    lines = {path.relative_to(ROOT): lines_of_code(path) for path in (ROOT / "harmonylib").rglob("*.py")}
     total = sum(lines.values())
     longest = sorted(lines.items(), key=lambda item: -item[1])
     assert total < LINES_OF_CODE, f"{total} lines; the longest: {longest[:5]}"
