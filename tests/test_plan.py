@@ -102,3 +102,9 @@ def test_costs_of_several_processes():
     found = probe.all_costs(["unet", "swinih"], "smoke", "embedded", 2)
     assert set(found) == {"unet", "swinih"}
     assert all(0 < cost.step < 60 and 0 < cost.picture < 60 for cost in found.values())
+
+
+@pytest.mark.parametrize("name", ["s2am_linear", "s2am_s2asc", "ht"])
+def test_operations_are_counted_without_data(name):
+    experiment = experiments.resolve(experiments.get(name), PROFILES["quick"], "embedded")
+    assert probe.operations(experiment) > 1e6

@@ -44,7 +44,7 @@ def linear_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) ->
 
     In float32 whatever autocast says: of 65,536 positions each weighs less than half precision's least normal number.
     """
-    with torch.autocast(query.device.type, enabled=False):
+    with torch.autocast("cpu" if query.is_meta else query.device.type, enabled=False):
         seen = (key.float() + bias.float().mT).softmax(dim=-2)  # (B, heads, N, C / heads)
         context = seen.mT @ value.float()  # (B, heads, C / heads, C / heads)
         return query.float().softmax(dim=-1) @ context
