@@ -7,6 +7,21 @@ import pandas as pd
 from harmonylib import records
 from harmonylib.paths import ROOT
 
+COLUMNS = [
+    "device",
+    "threads",
+    "line",
+    "against",
+    "unit",
+    "ours",
+    "theirs",
+    "ratio",
+    "low",
+    "high",
+    "aim",
+    "met",
+    "share",
+]
 FOLDER = ROOT / "results" / "bench"
 
 
@@ -18,4 +33,5 @@ def slug() -> str:
 def recorded() -> pd.DataFrame:
     """The lines of every device that `make bench` was run on."""
     tables = [pd.read_csv(file) for file in sorted(FOLDER.glob("*.csv"))]
-    return pd.concat([table for table in tables if {"line", "aim"} <= set(table)], ignore_index=True)
+    found = [table for table in tables if {"line", "aim"} <= set(table)]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=COLUMNS)

@@ -5,6 +5,7 @@ tensors without data (`memory`). For a card that is not here (`on_cards`), time 
 stated peak, times the share of its own peak that this device was measured to reach.
 """
 
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -18,7 +19,7 @@ from harmonylib import experiments, memory, models, training, workers
 from harmonylib.config import Experiment
 from harmonylib.errors import HarmonyError
 from harmonylib.paths import shown
-from harmonylib.probe import all_costs, cost, flops_per_picture, seconds
+from harmonylib.probe import all_costs, cost, flops_per_picture, options_from, seconds
 from harmonylib.records import MADE_HERE, Record
 from harmonylib.study import PROTOCOLS, Study
 from harmonylib.training import CURVE_IMAGES, total_steps, validations
@@ -193,8 +194,8 @@ def _gib(experiment: Experiment) -> float:
 
 def _step_bytes(experiment: Experiment, batch: int) -> int:
     half = training.pick_precision(experiment.precision) != "float32"
-    kind = {"dtype": "float16" if half else "float32", "optimiser": experiment.optimiser}
-    return memory.training_peak(experiment.model, experiment.options, batch, experiment.size, **kind)["total_peak"]
+    what = experiment.model, json.dumps(experiment.options), batch, experiment.size
+    return _peak(*what, "float16" if half else "float32", experiment.optimiser)
 
 
 def _at_once(experiment: Experiment) -> int:
@@ -239,13 +240,14 @@ def _pictures(experiment: Experiment, study: Study) -> int:
 
 def _fitting(experiment: Experiment, room: float) -> int:
     """The largest number of pictures whose training step stays within `room` bytes, counted with autocast."""
-    counted = [_peak(experiment.model, experiment.size, batch) for batch in (1, 2)]
+    counted = [_peak(experiment.model, "{}", batch, experiment.size, "float16", "adamw") for batch in (1, 2)]
     return max(0, int(1 + (room - counted[0]) // (counted[1] - counted[0])))
 
 
 @lru_cache
-def _peak(model: str, size: int, batch: int) -> int:
-    return memory.training_peak(model, {}, batch, size, dtype="float16", optimiser="adamw")["total_peak"]
+def _peak(model: str, options: str, batch: int, size: int, dtype: str, optimiser: str) -> int:
+    """`memory.training_peak`, with options as JSON."""
+    return memory.training_peak(model, options_from(options), batch, size, dtype, optimiser)["total_peak"]
 
 
 def _device() -> str:

@@ -26,10 +26,14 @@ from harmonylib.config import PROFILES, Experiment
 from harmonylib.data.cache import Cache
 
 STEPS, WARM_UP = 20, 2  # that are timed, and that are not
+SCORINGS = 5  # of all pictures
 PATIENCE = 4.0  # seconds, after which no further step is begun
 PICTURES = 32
 AFFORDABLE = {"cpu": 2e11, "cuda": 2e13}  # operations of a step that is probed as it is
 LEAST = 64  # px, below which no probe goes
+_scoring: dict[
+    tuple, float
+] = {}  # seconds a picture by network, options and size: what it is trained for does not matter
 
 
 @dataclass(frozen=True)
@@ -52,14 +56,17 @@ def cost(experiment: Experiment) -> Cost:
     else:
         run.batches = Triplets(cache, rows, small.batch_size, small.seed, run.device)
     step = seconds(run.step, run.device)
-    picture = seconds(lambda _: evaluation.evaluate_cached(run.method, cache, rows), run.device) / PICTURES
-    return Cost(factor * step, picture * (experiment.size / small.size) ** 2)
+    network = small.model, json.dumps(small.options), small.size
+    if network not in _scoring:
+        score = seconds(lambda _: evaluation.evaluate_cached(run.method, cache, rows), run.device, SCORINGS)
+        _scoring[network] = score / PICTURES
+    return Cost(factor * step, _scoring[network] * (experiment.size / small.size) ** 2)
 
 
-def seconds(work: Callable[[int], object], device: torch.device) -> float:
-    """Median of `STEPS` calls, fewer where they take long; `work` gets their number."""
+def seconds(work: Callable[[int], object], device: torch.device, calls: int = STEPS) -> float:
+    """Median of so many calls, fewer where they take long; `work` gets their number."""
     times: list[float] = []
-    while len(times) < WARM_UP + STEPS and sum(times) < PATIENCE:
+    while len(times) < WARM_UP + calls and sum(times) < PATIENCE:
         started = time.perf_counter()
         work(len(times))
         if device.type == "cuda":
@@ -86,14 +93,15 @@ def operations(experiment: Experiment) -> float:
 def flops_per_picture(model: str, size: int, options: str = "{}") -> float:
     """Floating-point operations of a training step (both ways) on one picture, counted; `options` as JSON."""
     with torch.device("meta"):
-        network = models.build(model, **_options(options))
+        network = models.build(model, **options_from(options))
         network.eval()  # batch norm of one picture may have one value a channel
         with FlopCounterMode(display=False) as counter:
             network(torch.empty(1, 3, size, size), torch.empty(1, 1, size, size)).sum().backward()
     return float(counter.get_total_flops())
 
 
-def _options(text: str) -> dict:
+def options_from(text: str) -> dict:
+    """A network's options from JSON, which has no tuples."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(text).items()}
 
 

@@ -94,7 +94,7 @@ def test_a_step_too_large_is_probed_smaller(monkeypatch):
     small = probe._affordable(experiment)
     assert (small.batch_size, small.size) == (1, 64)
     # the cost of the whole is that of the small one, times the operations that it has more
-    monkeypatch.setattr(probe, "seconds", lambda work, device: (work(0), 1.0)[1])
+    monkeypatch.setattr(probe, "seconds", lambda work, device, *_: (work(0), 1.0)[1])
     assert probe.cost(experiment).step == pytest.approx(8 * one / probe.operations(small))
 
 
