@@ -34,7 +34,7 @@ AGAINST = {  # what the plain network is put together from; of the rest, ordinar
     "vit": "timm's blocks",
     "hrnet": "timm's backbone",
     "ht": "nn.MultiheadAttention",
-    **dict.fromkeys(("s2am_s2asc", "s2am_s2ad", "outline"), SAME),
+    "outline": SAME,
 }
 ON_GPU = 16  # pictures
 AIM, SWIN_AIM = 1.0, 1.25
@@ -50,7 +50,7 @@ def rows(machine: Machine) -> Iterator[Row]:
             f"training step, {name}, {preset or 'full size'}, {size} px",
             AGAINST.get(name, "ordinary layers"),
         )
-        yield step(machine, name, preset, size, batch, line=line, against=against, aim=AIM, patience=6)
+        yield step(machine, name, preset, size, batch, line=line, against=against, aim=AIM, patience=8)
 
 
 def step(machine: Machine, name: str, preset: str, size: int, batch: int, **row) -> Row:

@@ -1,7 +1,8 @@
 """Every network once more, as one would write it from its paper with ordinary layers: what ours are measured against.
 
-The Swin family and ViT are put together from timm's blocks, HRNet is timm's, HT has PyTorch's attention. S2ASC, S2AD
-and the outline's network consist of ordinary layers as they are: what is left to compare is how they are trained.
+The Swin family and ViT are put together from timm's blocks, HRNet is timm's, HT has PyTorch's attention. The outline's
+network consists of ordinary layers as it is: what is left to compare is how it is trained. So do S2ASC and S2AD, but
+for their gates: here each pools the features for itself.
 All compute what ours do: `twin` copies the weights, and tests/test_benchmarks_plain.py compares. A plain network is
 built for pictures of one size, as timm's blocks are.
 """
@@ -276,10 +277,42 @@ def same(ours: nn.Module, size: int) -> nn.Module:
     return deepcopy(ours)
 
 
+class Gate(nn.Module):
+    """F * sigmoid(W2 relu(W1 [mean(F); max(F)])), on its own."""
+
+    def __init__(self, ours: s2am_original.ChannelGate):
+        super().__init__()
+        self.perceptron = ours.perceptron
+
+    def forward(self, features: Tensor) -> Tensor:
+        pooled = torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=1)  # (B, 2 C)
+        return features * self.perceptron(pooled)[:, :, None, None]
+
+
+class Separated(nn.Module):
+    """S2AM's module: gates for the background, the foreground and both."""
+
+    def __init__(self, ours: s2am_original.SpatiallySeparatedAttention):
+        super().__init__()
+        self.background, self.mixed, self.foreground = map(Gate, (ours.background, ours.mixed, ours.foreground))
+        self.learn, self.blur = ours.learn, ours._blur
+
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        inside = F.avg_pool2d(mask, 2, mask.shape[-1] // features.shape[-1]).round()
+        relit = self.learn(self.foreground(features)) + self.mixed(features)
+        return self.background(features) * self.blur(1 - inside) + relit * self.blur(inside)
+
+
+def separated(ours: s2am_original.Pix2PixUNet, size: int) -> nn.Module:
+    plain = deepcopy(ours)
+    plain.attention = nn.ModuleList(map(Separated, plain.attention))
+    return plain
+
+
 TWINS: dict[type, Callable[[nn.Module, int], nn.Module]] = {
     unet.UNet: UNet,
-    s2am_original.S2ASC: same,
-    s2am_original.S2AD: same,
+    s2am_original.S2ASC: separated,
+    s2am_original.S2AD: separated,
     swinih.SwinIH: swin,
     swinih.SwinIHLocal: swin,
     swin_t.SwinIHMS: swin,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 WARM_UP = 1  # rounds that are not counted
-LEAST, MOST = 3, 15  # rounds that are
+LEAST, MOST = 3, 41  # rounds that are
 SIDE, ARRAY = 2048, 2**26  # of the matrix product, and the bytes of the copy, that the limits are measured with
 
 
@@ -34,7 +34,8 @@ class Row:
 
     @property
     def met(self) -> bool:
-        return self.ratio >= self.aim
+        """ "Never slower" is an aim of 1: half of the rounds of two equal programs are slower, so the quartile decides."""
+        return (self.high if self.aim == 1 else self.ratio) >= self.aim
 
 
 @dataclass(frozen=True)

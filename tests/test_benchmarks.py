@@ -1,5 +1,6 @@
 """The benchmark's own arithmetic, and that what it compares does the same. Nothing here depends on the clock."""
 
+import dataclasses
 import importlib
 import itertools
 
@@ -36,6 +37,9 @@ def test_ratio_quartiles_and_share_of_the_limit(machine):
     assert (row.limit, row.share) == ("arithmetic", 0.5)  # a second of the two
     assert row.met
     assert not timing.counted("a", "b", "MiB", ours=2, theirs=10, aim=6).met
+    assert dataclasses.replace(row, ratio=0.99, high=1.01, aim=1).met
+    assert not dataclasses.replace(row, ratio=0.97, high=0.99, aim=1).met
+    assert not dataclasses.replace(row, ratio=2.9, high=3.1, aim=3).met
 
 
 def test_both_are_first_in_turn(machine):

@@ -29,8 +29,7 @@ class ChannelGate(nn.Module):
             nn.Linear(2 * channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, channels), nn.Sigmoid()
         )
 
-    def forward(self, features: Tensor) -> Tensor:
-        pooled = torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=1)  # (B, 2 C)
+    def forward(self, features: Tensor, pooled: Tensor) -> Tensor:
         return features * self.perceptron(pooled)[:, :, None, None]
 
 
@@ -57,8 +56,9 @@ class SpatiallySeparatedAttention(nn.Module):
         stride = mask.shape[-1] // features.shape[-1]
         inside = F.avg_pool2d(mask, 2, stride).round()  # (B, 1, h, w); a half goes to the background
         foreground, background = self._blur(inside), self._blur(1 - inside)
-        relit = self.learn(self.foreground(features)) + self.mixed(features)
-        return self.background(features) * background + relit * foreground
+        pooled = torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=1)  # (B, 2 C), for all gates
+        relit = self.learn(self.foreground(features, pooled)) + self.mixed(features, pooled)
+        return self.background(features, pooled) * background + relit * foreground
 
     def _blur(self, mask: Tensor) -> Tensor:
         return F.conv2d(F.pad(mask, (2, 2, 2, 2), mode="reflect"), self.kernel)
