@@ -34,7 +34,7 @@ class Row:
 
     @property
     def met(self) -> bool:
-        """ "Never slower" is an aim of 1: half of the rounds of two equal programs are slower, so the quartile decides."""
+        """An aim of 1 is "never slower": of two equal programs half the rounds are, so the upper quartile decides."""
         return (self.high if self.aim == 1 else self.ratio) >= self.aim
 
 
