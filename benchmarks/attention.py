@@ -31,7 +31,7 @@ def rows(machine: Machine) -> Iterator[Row]:
     del blocks
     steps = [network_step(kind, batch, PX, machine.device) for kind in ("exact", "naive")]
     yield compare(
-        machine, "s2am training step, exact, 256 px", "naive attention", *steps,
+        machine, "training step, s2am, full size, 256 px", "naive attention", *steps,
         aim=1.5, patience=5, flops=flops + network_flops(batch, PX), note=note,
     )  # fmt: skip
     del steps

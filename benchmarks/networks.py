@@ -42,7 +42,7 @@ AIM, SWIN_AIM = 1.0, 1.25
 
 def rows(machine: Machine) -> Iterator[Row]:
     full = ("", 256, ON_GPU if machine.is_gpu else 1)
-    line, against = "SwinIH training step, full size, 256 px", "timm's Swin blocks"
+    line, against = "training step, swinih, full size, 256 px", "timm's Swin blocks"
     yield step(machine, "swinih", *full, line=line, against=against, aim=SWIN_AIM, patience=60)
     for name, small in SIZES.items():
         preset, size, batch = full if machine.is_gpu else small

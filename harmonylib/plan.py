@@ -8,6 +8,9 @@ stated peak, times the share of its own peak that this device was measured to re
 import json
 import os
 import shutil
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,13 +21,14 @@ import torch
 from harmonylib import experiments, memory, models, training, workers
 from harmonylib.config import Experiment
 from harmonylib.errors import HarmonyError
-from harmonylib.paths import shown
+from harmonylib.paths import ROOT, shown
 from harmonylib.probe import all_costs, cost, flops_per_picture, options_from, seconds
 from harmonylib.records import MADE_HERE, Record
 from harmonylib.study import PROTOCOLS, Study
 from harmonylib.training import CURVE_IMAGES, total_steps, validations
 
 PROBE_SIZE = 64  # px of the picture that the share of a peak is measured on
+NOTEBOOKS, STARTS = "the notebooks themselves", 60  # times as long as a start of Python with the package
 RUN_SECONDS = 0.5  # of a run, besides steps and scores: files opened and written
 PICTURES = {"s2am_t4": 22_800, "lemart": 65_742, "photographs": 120_000}  # to train on, as the papers have them
 CARDS = {  # stated peak of dense matrix products in the precision that trains there, FLOP/s; memory, bytes
@@ -40,18 +44,27 @@ def show(study: Study, out: Path | None = None) -> None:
     table = runs(study)
     print(table.drop(columns=["bytes"]).to_string(index=False, float_format="%.2f"))
     at_once, disk = processes(study), table["bytes"].sum() + cached(study)
+    training, others = table["minutes"].sum() / at_once, notebooks()
     print(
-        f"training and scoring {table['minutes'].sum() / at_once:.1f} min in all, {at_once} at once, on {_device()}; "
-        f"the largest step needs at most {table['GiB'].max():.2f} GiB; "
-        f"checkpoints and prepared pictures take {disk / 1e9:.2f} GB of disk"
+        f"training and scoring {training:.1f} min, {at_once} at once, on {_device()}; with the notebooks' own work "
+        f"`make reproduce` takes about {training + others:.1f} min; the largest step needs at most "
+        f"{table['GiB'].max():.2f} GiB; checkpoints and prepared pictures take {disk / 1e9:.2f} GB of disk"
     )
     for line in misfits(study, table, disk):
         print(line)
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
+        table.loc[len(table)] = {"run": NOTEBOOKS, "minutes": others}
         table.to_csv(out, index=False, lineterminator="\n")
     if study.profile.preset is None:
         print("\nOn other cards, for LEMaRT's runs:\n" + on_cards().to_string(index=False))
+
+
+def notebooks() -> float:
+    """Minutes that all notebooks take besides training (data, figures, tables): so many times as long as a start."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import harmonylib.study"], check=True, cwd=ROOT)
+    return STARTS * (time.perf_counter() - started) / 60
 
 
 def runs(study: Study) -> pd.DataFrame:
@@ -144,26 +157,32 @@ def misfits(study: Study, table: pd.DataFrame, disk: float) -> list[str]:
 
 
 def compare(study: Study, file: Path) -> None:
-    """Print what `show` predicted beside what the runs that this machine made since then took.
+    """Print what `show` predicted beside what the runs that this machine made since then took, and beside the time from
+    then until now, which is that of `make reproduce` where it was not interrupted.
 
     Raises HarmonyError where there is no such file.
     """
     if not file.is_file():
         raise HarmonyError(f"{shown(file)}: no such file; `plan --out` writes it before the runs are made")
-    rows = []
-    for row in pd.read_csv(file).itertuples():
-        records = [Record(study.results / "runs" / row.run / f"seed{seed}") for seed in range(row.seeds)]
+    planned = pd.read_csv(file).set_index("run")
+    others, rows = planned.loc[NOTEBOOKS, "minutes"], []
+    planned = planned.drop(index=NOTEBOOKS)
+    for name, row in planned.iterrows():
+        records = [Record(study.results / "runs" / name / f"seed{seed}") for seed in range(int(row["seeds"]))]
         made = [r for r in records if _made_since(r, file) and r.env.get("scoring_seconds") is not None]
         if len(made) == len(records):
             took = sum(r.env["seconds"] + r.env["scoring_seconds"] for r in made) / 60
-            rows.append((row.run, row.minutes, took, row.minutes / took))
+            rows.append((name, row["minutes"], took, row["minutes"] / took))
     if not rows:
         print("plan: no run was made since; nothing to compare")
         return
     table = pd.DataFrame(rows, columns=["run", "predicted", "took", "ratio"]).sort_values("took", ascending=False)
-    predicted, took = table["predicted"].sum(), table["took"].sum()
     print(table.head(12).to_string(index=False, float_format="%.2f"))
-    print(f"plan: {len(table)} runs, predicted {predicted:.1f} min, took {took:.1f} min: {predicted / took:.2f} of it")
+    trained, took = table["predicted"].sum(), table["took"].sum()
+    print(f"plan: {len(table)} runs, predicted {trained:.1f} min, took {took:.1f} min: {trained / took:.2f} of it")
+    if len(table) == len(planned):
+        whole, passed = trained / processes(study) + others, (time.time() - file.stat().st_mtime) / 60
+        print(f"plan: in all, predicted {whole:.1f} min, {passed:.1f} min have passed: {whole / passed:.2f} of it")
 
 
 def _made_since(record: Record, file: Path) -> bool:

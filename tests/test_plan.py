@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import time
 
 import pandas as pd
 import pytest
@@ -25,6 +26,7 @@ def study(tiny_set, tmp_path, monkeypatch):
 def costs(monkeypatch):
     """Every step takes 6 s, every picture 0.1 s."""
     monkeypatch.setattr(plan, "all_costs", lambda names, *_: dict.fromkeys(names, probe.Cost(6.0, 0.1)))
+    monkeypatch.setattr(plan, "notebooks", lambda: 2.0)
 
 
 def test_minutes_are_steps_and_scores(study, costs):
@@ -60,7 +62,26 @@ def test_the_prediction_is_compared_with_what_happened(study, costs, tmp_path, c
     out = capsys.readouterr().out
     predicted = pd.read_csv(file).set_index("run").loc["unet", "minutes"]
     assert "s2am" not in out  # it was not made
+    assert "in all" not in out
     assert f"plan: 1 runs, predicted {predicted:.1f} min, took 0.2 min: {predicted / 0.2:.2f} of it" in out
+
+
+def test_all_of_it_is_compared_with_the_time_that_passed(study, costs, tmp_path, capsys):
+    file = tmp_path / "plan.csv"
+    plan.show(study, file)
+    table = pd.read_csv(file).set_index("run")
+    assert table.loc[plan.NOTEBOOKS, "minutes"] == 2.0
+    os.utime(file, (time.time() - 600, time.time() - 600))
+    for name in NAMES:
+        for seed in range(int(table.loc[name, "seeds"])):
+            folder = study.results / "runs" / name / f"seed{seed}"
+            folder.mkdir(parents=True)
+            records.write_json(folder / "env.json", {"seconds": 10.0, "scoring_seconds": 2.0})
+            (folder / records.MADE_HERE).touch()
+    capsys.readouterr()
+    plan.compare(study, file)
+    whole = table.loc[list(NAMES), "minutes"].sum() / plan.processes(study) + 2.0
+    assert f"in all, predicted {whole:.1f} min, 10.0 min have passed" in capsys.readouterr().out
 
 
 def test_nothing_made_since_is_nothing_to_compare(study, costs, tmp_path, capsys):
