@@ -70,9 +70,8 @@ def notebooks() -> float:
 def runs(study: Study) -> pd.DataFrame:
     """One row a run: seeds, steps, batch, px, minutes (all seeds one after another), GiB of its step, bytes of disk."""
     planned = experiments.plan(study.profile, study.data)
-    firsts = {
-        _shape(p.experiment): p.experiment for p in reversed(planned)
-    }  # most differ in their data, not their step
+    # Most runs differ in their data alone, and not in what a step of theirs costs.
+    firsts = {_shape(p.experiment): p.experiment for p in reversed(planned)}
     names = [experiment.name for experiment in firsts.values()]
     costs = all_costs(names, study.profile.name, study.data, processes(study))
     known = {shape: (costs[e.name], _gib(e), _parameters(e)) for shape, e in firsts.items()}
@@ -81,17 +80,8 @@ def runs(study: Study) -> pd.DataFrame:
         cost, gib, parameters = known[_shape(experiment)]
         steps = total_steps(experiment, _pictures(experiment, study))
         spent = seeds * (steps * cost.step + scored(experiment, study) * cost.picture + RUN_SECONDS)
-        row = (
-            experiment.name,
-            seeds,
-            steps,
-            experiment.batch_size,
-            experiment.size,
-            spent / 60,
-            gib,
-            seeds * parameters,
-        )
-        rows.append(row)
+        size = experiment.batch_size, experiment.size
+        rows.append((experiment.name, seeds, steps, *size, spent / 60, gib, seeds * parameters))
     return pd.DataFrame(rows, columns=["run", "seeds", "steps", "batch", "px", "minutes", "GiB", "bytes"])
 
 

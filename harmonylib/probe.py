@@ -31,9 +31,8 @@ PATIENCE = 4.0  # seconds, after which no further step is begun
 PICTURES = 32
 AFFORDABLE = {"cpu": 2e11, "cuda": 2e13}  # operations of a step that is probed as it is
 LEAST = 64  # px, below which no probe goes
-_scoring: dict[
-    tuple, float
-] = {}  # seconds a picture by network, options and size: what it is trained for does not matter
+# Seconds a picture by network, options and size; what it is trained for does not matter.
+_scoring: dict[tuple, float] = {}
 
 
 @dataclass(frozen=True)
