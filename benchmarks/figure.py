@@ -5,12 +5,15 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
+MOST = 60  # times; longer bars end here
 OURS, SHORT, AIM = "#2a6f97", "#c1121f", "#222222"
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
     """Write a bar a line: the ratio with its quartiles, a tick at the aim; lines that miss it are red."""
     rows = table.iloc[::-1].reset_index(drop=True)
+    told = [f"{ratio:,.3g}x" if ratio < 1000 else f"{ratio:,.0f}x" for ratio in rows["ratio"]]
+    rows[["ratio", "low", "high"]] = rows[["ratio", "low", "high"]].clip(upper=MOST)
     figure, axes = plt.subplots(figsize=(9, 0.36 * len(rows) + 1), layout="constrained")
     colours = [OURS if met else SHORT for met in rows["met"]]
     axes.barh(rows.index, rows["ratio"] - 1, left=1, color=colours, height=0.6)
@@ -25,7 +28,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     axes.minorticks_off()
     axes.axvline(1, color="#888888", linewidth=1)
     for place, row in rows.iterrows():
-        axes.text(max(row["high"], row["aim"]) * 1.06, place, f"{row['ratio']:.3g}x", va="center", fontsize=8)
+        axes.text(max(row["high"], row["aim"]) * 1.06, place, told[place], va="center", fontsize=8)
     axes.set_yticks(rows.index, [f"{row.line}\nagainst {row.against}" for row in rows.itertuples()], fontsize=7)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)

@@ -72,7 +72,7 @@ def _timed(what: str, target: str, clone: Path, promised: float) -> dict:
         raise SystemExit(done.stdout[-4000:] + done.stderr[-4000:])
     kernels = done.stdout.count("-m papermill") if target == "reproduce" else len(list(clone.glob("notebooks/*.ipynb")))
     print(f"{what}: {spent:.0f} s, {kernels} notebooks run; promised {promised:.0f} s", flush=True)
-    return {"what": what, "promised": promised, "seconds": round(spent, 1), "kernels": kernels}
+    return {"what": what, "promised": promised, "seconds": float(f"{spent:.3g}"), "kernels": kernels}
 
 
 if __name__ == "__main__":

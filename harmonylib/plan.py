@@ -28,7 +28,7 @@ from harmonylib.study import PROTOCOLS, Study
 from harmonylib.training import CURVE_IMAGES, total_steps, validations
 
 PROBE_SIZE = 64  # px of the picture that the share of a peak is measured on
-NOTEBOOKS, STARTS = "the notebooks themselves", 60  # times as long as a start of Python with the package
+NOTEBOOKS, STARTS = "the notebooks themselves", 75  # times as long as a start of Python with the package
 RUN_SECONDS = 0.5  # of a run, besides steps and scores: files opened and written
 PICTURES = {"s2am_t4": 22_800, "lemart": 65_742, "photographs": 120_000}  # to train on, as the papers have them
 CARDS = {  # stated peak of dense matrix products in the precision that trains there, FLOP/s; memory, bytes
