@@ -155,6 +155,9 @@ def compare(study: Study, file: Path) -> None:
     if not file.is_file():
         raise HarmonyError(f"{shown(file)}: no such file; `plan --out` writes it before the runs are made")
     planned = pd.read_csv(file).set_index("run")
+    if NOTEBOOKS not in planned.index:
+        print(f"plan: {shown(file)} was written by another version; nothing to compare")
+        return
     others, rows = planned.loc[NOTEBOOKS, "minutes"], []
     planned = planned.drop(index=NOTEBOOKS)
     for name, row in planned.iterrows():

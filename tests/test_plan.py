@@ -89,6 +89,9 @@ def test_nothing_made_since_is_nothing_to_compare(study, costs, tmp_path, capsys
     capsys.readouterr()
     plan.compare(study, tmp_path / "plan.csv")
     assert "nothing to compare" in capsys.readouterr().out
+    pd.read_csv(tmp_path / "plan.csv").iloc[:-1].to_csv(tmp_path / "older.csv", index=False)
+    plan.compare(study, tmp_path / "older.csv")
+    assert "another version" in capsys.readouterr().out
     with pytest.raises(HarmonyError, match="--out"):
         plan.compare(study, tmp_path / "missing.csv")
 
