@@ -73,7 +73,7 @@ def growths(machine: Machine) -> Iterator[Growth]:
         yield training(f"{model}, 64 px", "batch", BATCHES, lambda n, m=model: (m, NETWORKS[m][0], n, 64), "1", "1")
     local = "swinih_local"
     yield training(
-        f"{local}, 256 px", "window", WINDOWS, lambda n: (local, NARROW | {"window": n}, 1, 256), "0 to 2", "0 to 2"
+        f"{local}, 256 px", "window", WINDOWS, lambda n: (local, NARROW | {"window": n}, 1, 256), "0 to 2", "0"
     )
     yield Growth("LEMaRT, batch of 8", "side", SIZES, lambda n: perturb(machine, 8, n), "2")
     yield Growth("LEMaRT, 128 px", "batch", BATCHES, lambda n: perturb(machine, n, 128), "1")
