@@ -219,7 +219,7 @@ def extract(archive: Path, member: str, path: Path, check: Callable[[Path], None
             with opened.open(member) as packed, part.open("wb") as file:
                 shutil.copyfileobj(packed, file, CHUNK)
         check(part)
-    except (Damaged, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as why:
+    except (Damaged, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as why:
         part.unlink(missing_ok=True)
         raise HarmonyError(f"{shown(archive)}: {' '.join(str(why).split())}; refused") from None
     _settle(part, path)
