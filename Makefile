@@ -20,7 +20,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 export JUPYTER_PLATFORM_DIRS := 1
 unexport MPLBACKEND HARMONY_PROFILE
 
-.PHONY: help setup reproduce test smoke lint verify bench clean
+.PHONY: help setup reproduce test smoke lint verify drift bench torture colab badges clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -53,8 +53,8 @@ $(BUILD)/plan.csv: | $(VENV)/.ready
 	$(RUN) -m harmonylib plan --profile $(PROFILE) --data '$(GIVEN)' --out $@
 
 $(BUILD)/plan.txt: $(TABLES) $(BUILD)/07_harmonize_your_own.ipynb
-	$(RUN) -m harmonylib plan --profile $(PROFILE) --data '$(GIVEN)' --compare $(BUILD)/plan.csv > $@
-	@cat $@
+	$(RUN) -m harmonylib plan --profile $(PROFILE) --data '$(GIVEN)' --compare $(BUILD)/plan.csv > $(BUILD)/plan.part.txt
+	@mv $(BUILD)/plan.part.txt $@ && cat $@
 
 $(BUILD)/01_data_prep.ipynb: | $(BUILD)/plan.csv
 $(BUILD)/02_baselines.ipynb: $(BUILD)/01_data_prep.ipynb
@@ -76,17 +76,30 @@ test: lint  ## ruff, unit tests, every notebook in the smoke profile, and 06 com
 
 smoke: $(VENV)/.ready  ## every notebook, top to bottom, in the smoke profile
 	rm -rf build/nbval
-	HARMONY_PROFILE=smoke HARMONY_RESULTS=$(CURDIR)/build/nbval $(RUN) -m pytest --nbval-lax --nbval-current-env \
+	HARMONY_PROFILE=smoke HARMONY_RESULTS='$(CURDIR)/build/nbval' $(RUN) -m pytest --nbval-lax --nbval-current-env \
 	  --nbval-cell-timeout=300 --nbval-kernel-startup-timeout=120 -p no:cacheprovider $(NOTEBOOKS)
 
-verify: $(VENV)/.ready  ## recompute the committed tables from the committed records and compare (strict nbval of 06)
+verify: $(VENV)/.ready  ## recompute the committed tables from the committed records, make one run from scratch, compare
 	rm -rf build/verify && mkdir -p build/verify && cp -r results/quick build/verify/quick
-	HARMONY_PROFILE=quick HARMONY_RESULTS=$(CURDIR)/build/verify $(RUN) -m pytest --nbval --nbval-current-env \
+	HARMONY_PROFILE=quick HARMONY_RESULTS='$(CURDIR)/build/verify' $(RUN) -m pytest --nbval --nbval-current-env \
 	  --nbval-cell-timeout=300 --nbval-kernel-startup-timeout=120 -p no:cacheprovider results/quick/executed/06_tables_figures.ipynb
 	diff -r results/quick/tables build/verify/quick/tables
+	$(RUN) -m drift.record swinih
+
+drift: $(VENV)/.ready  ## a small fixed set of results, made twice, against results/drift/reference.json
+	$(RUN) -m drift
 
 bench: $(VENV)/.ready  ## this project beside what a reader would otherwise use, as ratios, into results/bench/
 	$(RUN) -m benchmarks
+
+torture: $(VENV)/.ready  ## kill runs, break the disk, feed rubbish: what was lost? about 18 minutes, into results/torture/
+	$(RUN) -m torture
+
+colab: $(VENV)/.ready  ## every notebook in a simulated Colab (COLAB="python3.12 python3.13"), into results/colab/
+	$(RUN) -m colab $(COLAB)
+
+badges:  ## links that open the notebooks in Colab: make badges REPO=owner/name [BRANCH=main]
+	@$(firstword $(wildcard $(RUN)) python3) -m colab.badges "$$REPO" "$$BRANCH"
 
 clean:  ## remove executed copies and caches (not the data, not the results)
 	rm -rf build data/cache

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from harmonylib import recolour
 from harmonylib.data.cache import Cache
+from harmonylib.distributed import Share
 from harmonylib.errors import HarmonyError
 from harmonylib.lemart import LEMaRT
 
@@ -25,16 +26,20 @@ AHEAD = 3  # batches made while the network works
 
 
 class Order:
-    """Which picture stands where: every pass over the data has its own order, drawn from (seed, pass)."""
+    """Which picture stands where: every pass over the data has its own order, drawn from (seed, pass).
 
-    def __init__(self, rows: np.ndarray, batch_size: int, seed: int):
+    `share`: the places of a batch that are asked for; all of them by default.
+    """
+
+    def __init__(self, rows: np.ndarray, batch_size: int, seed: int, share: Share | None = None):
         if len(rows) < 1:
             raise HarmonyError("no pictures to train on: the split, the share or the count leaves none")
         self.rows, self.batch_size, self.seed = rows, batch_size, seed
+        self.places = range(batch_size) if share is None else share.rows
         self._orders: dict[int, np.ndarray] = {}
 
     def __getitem__(self, step: int) -> np.ndarray:
-        return np.array([self._row(step * self.batch_size + i) for i in range(self.batch_size)])
+        return np.array([self._row(step * self.batch_size + i) for i in self.places])
 
     def _row(self, position: int) -> int:
         number, place = divmod(position, len(self.rows))
@@ -47,10 +52,13 @@ class Order:
 
 
 class Triplets:
-    """Composites of a split and their targets: ``batches[step]`` -> composite, mask, target in [0,1] on the device."""
+    """Composites of a split and their targets: ``batches[step]`` -> composite, mask, target in [0,1] on the device.
 
-    def __init__(self, cache: Cache, rows: np.ndarray, batch_size: int, seed: int, device: torch.device):
-        self.order, self.device = Order(rows, batch_size, seed), device
+    Of several processes, each makes its share of a batch.
+    """
+
+    def __init__(self, cache: Cache, rows: np.ndarray, batch_size: int, seed: int, device: torch.device, share=None):
+        self.order, self.device = Order(rows, batch_size, seed, share), device
         self.index = cache.index[["real", "mask"]].to_numpy()
         self.arrays = _resident((cache.composite, cache.real, cache.mask), device)
 
@@ -64,17 +72,22 @@ class Triplets:
 
 
 class Perturbed:
-    """Photographs, and what LEMaRT makes of them (section 3.2), drawn afresh for every step from (seed, step)."""
+    """Photographs, and what LEMaRT makes of them (section 3.2), drawn afresh for every step from (seed, step).
 
-    def __init__(self, photographs: np.ndarray, lemart: LEMaRT, batch_size: int, seed: int, device: torch.device):
-        self.order, self.device = Order(np.arange(len(photographs)), batch_size, seed), device
-        self.lemart, self.seed = lemart, seed
+    Of several processes, each makes its share of a batch, from the numbers that are drawn for all of it.
+    """
+
+    def __init__(
+        self, photographs: np.ndarray, lemart: LEMaRT, batch_size: int, seed: int, device: torch.device, share=None
+    ):
+        self.order, self.device = Order(np.arange(len(photographs)), batch_size, seed, share), device
+        self.lemart, self.seed, self.share = lemart, seed, share
         (self.photographs,) = _resident((photographs,), device)
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         target = _picture(_take(self.photographs, self.order[step], self.device))
-        seed = int(np.random.SeedSequence([self.seed, step]).generate_state(1, np.uint64)[0] >> 1)
-        composite, mask = self.lemart(target, generator=torch.Generator(self.device).manual_seed(seed))
+        seed = int(np.random.SeedSequence([self.seed, step]).generate_state(1, np.uint64)[0]) >> 1
+        composite, mask = self.lemart(target, torch.Generator(self.device).manual_seed(seed), self.share)
         return composite, mask, target
 
 
@@ -82,20 +95,23 @@ class Recoloured:
     """Objects of a set's photographs in other colours (`recolour`), drawn afresh for every step from (seed, step).
 
     Each is a part of a picture around its object, larger or smaller than it was, now and then mirrored, of a photograph
-    that is retouched as a whole first. The next batches are made by a thread meanwhile.
+    that is retouched as a whole first. The next batches are made by a thread meanwhile. Of several
+    processes, each makes whole batches and keeps its share.
     """
 
-    def __init__(self, cache: Cache, rows: np.ndarray, batch_size: int, seed: int, device: torch.device):
+    def __init__(self, cache: Cache, rows: np.ndarray, batch_size: int, seed: int, device: torch.device, share=None):
         self.cache, self.rows, self.batch_size, self.seed, self.device = cache, rows, batch_size, seed, device
         self.index = cache.index[["real", "mask"]].to_numpy()
         self.objects = np.unique(self.index[rows], axis=0)
+        self.places = slice(None) if share is None else share.rows
         self.pool, self.begun = ThreadPoolExecutor(1), {}
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         for ahead in range(step, step + AHEAD):
             if ahead not in self.begun:
                 self.begun[ahead] = self.pool.submit(self._made, ahead)
-        composite, mask, target = (torch.from_numpy(array).to(self.device) for array in self.begun.pop(step).result())
+        made = (array[self.places] for array in self.begun.pop(step).result())
+        composite, mask, target = (torch.from_numpy(array).to(self.device) for array in made)
         return _picture(composite), (mask > 127).float()[:, None], _picture(target)
 
     def _made(self, step: int) -> tuple[np.ndarray, ...]:

@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import math
+import os
 import random
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,31 +15,59 @@ from safetensors.torch import save as safetensors_bytes
 
 from harmonylib.errors import HarmonyError
 from harmonylib.paths import whole_file
+from harmonylib.reading import content, ordinary
 
 SAFETENSORS = ".safetensors"
+SECONDS = "HARMONY_CHECKPOINT_SECONDS"  # environment variable
+MOST = 1 << 36  # bytes of a checkpoint
+
+
+def interval(usual: float) -> float:
+    """Seconds between two checkpoints: ``$HARMONY_CHECKPOINT_SECONDS``, else `usual`. Raises HarmonyError."""
+    text = os.environ.get(SECONDS) or str(usual)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not seconds >= 0:
+        raise HarmonyError(f"{SECONDS}={text}: give a number of seconds, 0 or more")
+    return seconds
 
 
 def save(path: Path, content: dict) -> None:
     """Write beside `path`, then rename: an interruption leaves the old checkpoint, never half of a new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(exist_ok=True)  # no more than that: a disk that has vanished is not made anew elsewhere
     with whole_file(path) as file:
-        torch.save(content, file)
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # in torch's words; a full disk is its context
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
 
 def load(path: Path) -> dict:
     """Load with ``weights_only=True``, or as safetensors. Raises HarmonyError if the file is missing, damaged or holds
     anything else."""
     try:
-        content = _safetensors(path) if path.suffix == SAFETENSORS else torch.load(path, "cpu", weights_only=True)
+        ordinary(path, MOST)
+        saved = _safetensors(path) if path.suffix == SAFETENSORS else _pickled(path)
+    except HarmonyError:
+        raise
     except FileNotFoundError:
         raise HarmonyError(f"{path}: no such checkpoint; train the experiment first (notebook 03 or `train`)") from None
     except Exception:  # torch's unpickler raises whatever the damage makes of it
         raise HarmonyError(
             f"{path}: no readable checkpoint (damaged, or it holds code); delete it and train again"
         ) from None
-    if not isinstance(content, dict) or "experiment" not in content or "model" not in content:
+    if not isinstance(saved, dict) or "experiment" not in saved or "model" not in saved:
         raise HarmonyError(f"{path}: not a checkpoint of this project; it lacks the experiment or the weights")
-    return content
+    return saved
+
+
+def _pickled(path: Path) -> dict:
+    with zipfile.ZipFile(path) as archive:
+        if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+            raise ValueError("`torch.save` compresses nothing: this would take more memory than it has bytes")
+    return torch.load(path, "cpu", weights_only=True)
 
 
 def _safetensors(path: Path) -> dict:
@@ -49,7 +80,7 @@ def _safetensors(path: Path) -> dict:
 def export_weights(checkpoint: Path, out: Path) -> None:
     """Write a checkpoint's weights as safetensors, with the experiment that says what they are of."""
     saved = load(checkpoint)
-    notes = {"format": "pt", "experiment": json.dumps(saved["experiment"])}
+    notes = {"experiment": json.dumps(saved["experiment"])}  # one alone: safetensors writes several in any order
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(out) as file:
         file.write(safetensors_bytes({name: tensor.contiguous() for name, tensor in saved["model"].items()}, notes))
@@ -64,7 +95,7 @@ def find(name: str | Path) -> Path | None:
 def digest(path: Path) -> str:
     """A hash of a checkpoint's bytes. Raises HarmonyError if there is no such file."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        return hashlib.sha256(content(path, MOST)).hexdigest()[:16]
     except OSError as error:
         raise HarmonyError(f"{path}: no readable checkpoint ({error.strerror}); name an experiment or a file") from None
 
@@ -83,8 +114,8 @@ def random_state() -> dict:
 
 def restore_random_state(state: dict) -> None:
     torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    for number, of_gpu in enumerate(state["cuda"][: torch.cuda.device_count()]):  # fewer or more than there were
+        torch.cuda.set_rng_state(of_gpu, number)
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, np.array(keys, np.uint32), *rest))
     version, internal, gauss_next = state["python"]

@@ -1,45 +1,81 @@
 """``python -m harmonylib``: the commands. Bad input ends in one line on stderr and exit code 2."""
 
 import argparse
+import os
 import sys
+import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
-from harmonylib import __version__, cli_data, cli_harmonize, cli_scores
+from harmonylib import __version__, cli_data, cli_harmonize, cli_scores, cli_sweep
 from harmonylib.cli_data import DATA_HELP, check_side
 from harmonylib.config import PROFILES
-from harmonylib.errors import HarmonyError
-from harmonylib.paths import check_free, check_writable, shown
+from harmonylib.errors import HarmonyError, one_line, plain
+from harmonylib.interruption import EXIT_CODE, Terminated, leaving
+from harmonylib.paths import check_free, check_writable, shown, write_text
+
+FIRST = 5  # seconds that the main process of several has to say what went wrong in all of them
 
 
 class Parser(argparse.ArgumentParser):
     """argparse's usage block would bury the reason; one line does."""
 
     def error(self, message: str):
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        _complain(f"{self.prog}: {one_line(message)}; see {self.prog} --help")
+        self.exit(2)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; 0: done, 1: a checking command found something wrong, 2: bad input."""
+    """Run a command; 0: done, 1: a checking command found something wrong, 2: bad input, 75: stopped by SIGTERM."""
     options = _parser().parse_args(arguments)
+    if not sys.warnoptions:  # libraries' words about a file would stand beside the one line about it
+        warnings.simplefilter("ignore")
     try:
+        with leaving():
+            several = "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
+            return (_together if several else options.run)(options) or 0
+    except (HarmonyError, OSError) as error:
+        code = getattr(error, "exit_code", 2)
+        _complain(f"harmonylib: {one_line(error)}", to_all=code == EXIT_CODE)
+        return code
+    except MemoryError:
+        _complain("harmonylib: not enough memory for this; use smaller pictures, or a larger machine")
+        return 2
+    except ImportError as error:
+        _complain(f"harmonylib: {error}; `python -m harmonylib doctor` says what to do")
+        return 2
+    except KeyboardInterrupt as interrupt:
+        words = "interrupted; the same command goes on from the last checkpoint, if there is one yet"
+        _complain(f"harmonylib: {words}", to_all=True)
+        return EXIT_CODE if isinstance(interrupt, Terminated) else 130
+
+
+def _together(options) -> int:
+    """A command in one of the processes that torchrun started."""
+    if options.run not in (_train, _evaluate):
+        raise HarmonyError("torchrun: only train and evaluate share their work; start this command with python")
+    from harmonylib.distributed import joined
+
+    with joined():
         return options.run(options) or 0
-    except HarmonyError as error:
-        print(f"harmonylib: {' '.join(str(error).split())}", file=sys.stderr)
-    except OSError as error:
-        print(f"harmonylib: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print(
-            "harmonylib: interrupted; the same command goes on from the last checkpoint, if there is one yet",
-            file=sys.stderr,
-        )
-        return 130
-    return 2
+
+
+def _complain(line: str, to_all: bool = False) -> None:
+    """Of several processes the main one speaks: alone of what happened `to_all`, else first, and torchrun ends the
+    others before they repeat it."""
+    if os.environ.get("RANK", "0") != "0":
+        if to_all:
+            return
+        time.sleep(FIRST)
+    print(line, file=sys.stderr, flush=True)
 
 
 def _parser() -> Parser:
     parser = Parser(
-        prog="python -m harmonylib", description="Reproducible companion to two image-harmonization papers."
+        prog="python -m harmonylib",
+        description="Reproducible companion to two image-harmonization papers.",
+        epilog="Exit codes: 0 done, 1 a check found something, 2 refused, 75 SIGTERM: the same command goes on.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -56,6 +92,11 @@ def _parser() -> Parser:
     _profile_and_data(command)
     command.add_argument("--seed", type=int)
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+
+    text = "train a grid of experiments, each in a process of its own, here or on Slurm; exit code 1 if one failed"
+    command = _add(commands, "sweep", cli_sweep.run, text)
+    _profile_and_data(command)
+    cli_sweep.add(command)
 
     command = _add(commands, "evaluate", _evaluate, "score methods on a test list, one row a picture")
     command.add_argument("--data", default="auto", help=DATA_HELP)
@@ -100,6 +141,10 @@ def _parser() -> Parser:
     _profile_and_data(command)
     command.add_argument("--out", type=Path, metavar="FILE", help="keep the rows here, to compare them with later")
     command.add_argument("--compare", type=Path, metavar="FILE", help="such rows beside what the runs took; no probe")
+    text = "instead: the paper's pre-training, and on ten times its data, on so many cards"
+    command.add_argument("--gpus", type=int, nargs="+", metavar="N", help=text)
+    text = "of its stated peak that a card reaches (default: what this device is measured to reach of its own)"
+    command.add_argument("--share", type=float, help=text)
 
     command = _add(
         commands, "report", _report, "write tables, figures, claims and report.html from the records at hand"
@@ -165,16 +210,16 @@ def _train(options) -> None:
 def _evaluate(options) -> None:
     import pandas as pd
 
-    from harmonylib import evaluation, metrics
+    from harmonylib import distributed, evaluation, metrics
     from harmonylib.data.layout import read_entries
     from harmonylib.data.locate import locate
-    from harmonylib.study import is_outputs, method_from
+    from harmonylib.methods import is_outputs, method_from
 
     check_writable(options.out)
     rules = [metrics.get_protocol(protocol) for protocol in options.protocol]
     outputs = {name for name in options.method if is_outputs(name)}
     methods = {name: (None, None) if name in outputs else method_from(name) for name in options.method}
-    _, root = locate(options.data)
+    _, root = distributed.from_main(lambda: locate(options.data))
     entries = read_entries(root, options.subset, options.split)
     tables, idle = [], {}  # doing nothing, by protocol and size
     for rule in rules:  # outside, so that the pictures of a protocol are read once for all methods
@@ -189,7 +234,8 @@ def _evaluate(options) -> None:
                 rows = idle[key] if name == "identity" else evaluation.evaluate(method, entries, *key)
             tables.append(rows.assign(method=name))
             _print_scores(name, rows, idle[key])
-    pd.concat(tables, ignore_index=True).to_csv(options.out, index=False)
+    if distributed.is_main():
+        write_text(options.out, pd.concat(tables, ignore_index=True).to_csv(index=False))
     print(f"one row a picture: {options.out}")
 
 
@@ -210,15 +256,15 @@ def _print_scores(name: str, rows, nothing) -> None:
 def _composites(options) -> None:
     from harmonylib import no_reference
     from harmonylib.data.composites import find_composites
-    from harmonylib.study import method_from
+    from harmonylib.methods import method_from
 
     check_writable(options.out)
     check_side(options.size)
     found = {name: method_from(name) for name in options.method}
     methods = {name: (method, own or options.size) for name, (method, own) in found.items()}
     rows = no_reference.compare(find_composites(options.root), methods, options.pictures)
-    rows.to_csv(options.out, index=False, float_format="%.6g", lineterminator="\n")
-    print(no_reference.summarise(rows).to_string(index=False, float_format="%.3g"))
+    write_text(options.out, rows.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    print(plain(no_reference.summarise(rows).to_string(index=False, float_format="%.3g")))
 
 
 def _export(options) -> None:
@@ -235,9 +281,9 @@ def _check_records(options) -> int:
 
     made, faults = community.check(options.folder)
     for fault in faults:
-        print(f"{fault.kind}: {fault.file}: {fault.detail}")
+        print(one_line(f"{fault.kind}: {fault.file}: {fault.detail}"))
     if made:
-        print(community.summary(made).to_string(index=False, float_format="%.4g", na_rep="-"))
+        print(plain(community.summary(made).to_string(index=False, float_format="%.4g", na_rep="-")))
         if not community.is_official(made):
             print(f"published values were not asked for: the data is {made[0].env.get('data')}, not iharmony4")
     print(f"{len(made)} sound records; {len(faults) or 'no'} fault{'' if len(faults) == 1 else 's'}")
@@ -245,9 +291,16 @@ def _check_records(options) -> int:
 
 
 def _plan(options) -> None:
-    from harmonylib import plan
+    from harmonylib import plan, scaling
     from harmonylib.study import open_study
 
+    if options.gpus:
+        share = plan.share_of_peak() if options.share is None else options.share
+        if min(options.gpus) < 1 or not 0 < share <= 1:
+            raise HarmonyError("plan: --gpus are numbers from 1, --share is above 0 and at most 1")
+        print(scaling.table(options.gpus, share).to_string(index=False))
+        print(f"taken: cards reach {share:.0%} of their stated peak; measured on none but this device")
+        return
     study = open_study(options.profile, options.data)
     if options.compare:
         plan.compare(study, options.compare)
@@ -257,7 +310,13 @@ def _plan(options) -> None:
 
 def _report(options) -> None:
     from harmonylib import report
+    from harmonylib.reading import DAMAGE
     from harmonylib.study import results_of
 
-    for path in report.write_all(results_of(options.profile, options.data)):  # records alone: the data may be elsewhere
-        print(path)
+    results = results_of(options.profile, options.data)  # records alone: the data may be elsewhere
+    try:
+        written = report.write_all(results)
+    except DAMAGE as error:  # of a record whose files are whole: a value is missing, or of another kind
+        why = f"{type(error).__name__}: {error}"
+        raise HarmonyError(f"{results}: no records as runs write them ({why}); `check-records` tells more") from error
+    print(*written, sep="\n")

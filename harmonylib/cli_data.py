@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harmonylib.errors import HarmonyError
-from harmonylib.paths import check_writable, data_dir, shown
+from harmonylib.paths import check_writable, data_dir, shown, write_text
 
 MAKING = ("source", "out", "limit", "base", "variants", "seed", "apart", "unlabelled")  # options of `data prepare`
 DATA_HELP = "auto, embedded, coco-mini, iharmony4, or a folder in iHarmony4's layout"
@@ -127,6 +127,6 @@ def _verify(options) -> int:
         if noted:
             print(f"as in the official lists: {len(noted)} views of Hday2night's scenes are on both sides")
     if options.report:
-        verify.report(faults).to_csv(options.report, index=False)
+        write_text(options.report, verify.report(faults).to_csv(index=False))
     print("\n".join(verify.summary(faults)) or "no fault: every file decodes, fits its triplet and is listed once")
     return 1 if faults else 0

@@ -1,11 +1,14 @@
 """``python -m harmonylib harmonize``: one picture, or a folder of them."""
 
+import errno
 import sys
 from collections import Counter
 from pathlib import Path
 
-from harmonylib.errors import HarmonyError
+from harmonylib.errors import HarmonyError, one_line
 from harmonylib.paths import check_free, check_writable
+
+OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}  # no other picture could be written either
 
 
 def add(command) -> None:
@@ -53,11 +56,11 @@ def _all(jobs: list[tuple[Path, Path, Path]], harmonize, folder: Path) -> int:
         except HarmonyError as error:
             wrong.append(str(error))
         except OSError as error:
-            if error.errno is not None and error.filename is None:  # not this picture's: the disk is full
+            if error.errno in OF_THE_DISK:
                 raise
-            wrong.append(f"{error.filename or job[2]}: {error.strerror or error}")
+            wrong.append(one_line(error) if error.filename else f"{job[2]}: {error.strerror or error}")
     for line in wrong:
-        print(f"harmonylib: {' '.join(line.split())}", file=sys.stderr)
+        print(f"harmonylib: {one_line(line)}", file=sys.stderr)
     print(f"{len(jobs) - len(wrong)} of {len(jobs)} pictures in {folder}")
     return 2 if wrong else 0
 

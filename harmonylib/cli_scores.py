@@ -4,8 +4,8 @@ import json
 import math
 from pathlib import Path
 
-from harmonylib.errors import HarmonyError
-from harmonylib.paths import check_writable
+from harmonylib.errors import HarmonyError, plain
+from harmonylib.paths import check_writable, write_text
 
 
 def add_score(command) -> None:
@@ -67,7 +67,7 @@ def board(options) -> None:
     subsets = list(dict.fromkeys(rows["subset"]))
     for subset in [*subsets, None] if len(subsets) > 1 else subsets:
         print(f"{subset or 'all'} under {rows['protocol'].iloc[0]}:")
-        print(leaderboard.ranked(rows, subset).to_string(index=False, float_format="%.2f"))
+        print(plain(leaderboard.ranked(rows, subset).to_string(index=False, float_format="%.2f")))
     print(f"{leaderboard.UNSTATED}:")
     print(leaderboard.printed(subsets).to_string(index=False, float_format="%g", na_rep="-"))
 
@@ -78,6 +78,6 @@ def votes(options) -> None:
 
     check_writable(options.out)
     table = votes.scores(votes.read(options.votes))
-    print(table.to_string(index=False, float_format="%.3f"))
+    print(plain(table.to_string(index=False, float_format="%.3f")))
     if options.out:
-        table.to_csv(options.out, index=False, float_format="%.6g", lineterminator="\n")
+        write_text(options.out, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))

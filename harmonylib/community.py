@@ -18,12 +18,14 @@ from harmonylib import official, records, statistics
 from harmonylib.config import experiment_from
 from harmonylib.data.verify import Fault
 from harmonylib.errors import HarmonyError
+from harmonylib.reading import DAMAGE, content
 from harmonylib.records import Record
 
 NEEDED = ("config.json", "env.json", "metrics.json", "per_image.csv")
 ALLOWED = (*NEEDED, "log.csv")
 METRICS = ("mse", "psnr", "fmse", "fpsnr")
 COLUMNS = ("split", "name", "subset", "group", "protocol", "foreground_ratio", *METRICS)
+MOST = 1 << 28  # bytes of a file; the rows of iHarmony4 under four protocols take an eighth of it
 AGREES = 1e-4  # relative: the rows are written with six digits
 HOME = re.compile(r"/(home|Users|root|mnt|content/drive)/|[A-Z]:\\+Users")  # paths that name a person or a machine
 
@@ -82,13 +84,17 @@ def _share(rows: pd.DataFrame, nothing: pd.DataFrame) -> str:
 
 
 def _files(folder: Path) -> Iterator[Fault]:
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in sorted(p for p in folder.rglob("*") if not p.is_dir() or p.is_symlink()):
         file = path.relative_to(folder).as_posix()
-        if path.name == records.MADE_HERE or path.name.lower() == "readme.md":
+        if path.is_symlink() or not path.is_file():
+            yield Fault(file, "no file", "a link or a pipe: records are plain files")
+        elif path.name == records.MADE_HERE or path.name.lower() == "readme.md":
             continue
-        if path.name not in ALLOWED:
+        elif path.name not in ALLOWED:
             yield Fault(file, "left over", "records hold no pictures, weights or other files: leave it out")
-        elif HOME.search(path.read_text(encoding="utf-8", errors="replace")):
+        elif path.stat().st_size > MOST:
+            yield Fault(file, "left over", f"has more than {MOST:,} bytes; no record does")
+        elif HOME.search(content(path).decode("utf-8", "replace")):
             yield Fault(file, "private", "holds a path of your machine: name the data by a shorter path and run again")
 
 
@@ -108,7 +114,7 @@ def _record(folder: Path, record: Record) -> Iterator[Fault]:
         env = dict(record.env)
     except FileNotFoundError as error:
         yield Fault(f"{name}/{Path(error.filename).name}", "missing", "a record has " + ", ".join(NEEDED))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (HarmonyError, *DAMAGE) as error:
         yield Fault(name, "unreadable", f"not as records are written ({type(error).__name__}: {error})")
     else:
         if not re.fullmatch("[0-9a-f]{40}", str(env.get("git_sha"))) or env.get("git_dirty") is not False:
@@ -118,6 +124,7 @@ def _record(folder: Path, record: Record) -> Iterator[Fault]:
 def _settings(name: str, record: Record) -> Iterator[Fault]:
     config = dict(record.config)
     known = config["name"]
+    hash(record.prepared)
     if "steps" in config:
         try:
             experiment_from(config)

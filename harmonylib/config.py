@@ -10,10 +10,12 @@ import hashlib
 import json
 import math
 import os
+import reprlib
 from dataclasses import dataclass, field, replace
 
 from harmonylib.errors import HarmonyError
 
+LARGEST = 1024  # side in px of what is trained on; what a file asks for could take any amount of memory
 CHOICES = {
     "study": ("s2am_t4", "lemart"),
     "loss": ("mse", "eq7", "fn_mse"),
@@ -72,7 +74,9 @@ class Experiment:
             elif f.type is tuple and type(value) is list:  # JSON has no tuples
                 object.__setattr__(self, f.name, tuple(value))
             elif not isinstance(value, f.type) or (isinstance(value, bool) and f.type is not bool):
-                raise HarmonyError(f"experiment {self.name}: {f.name}={value!r} has the wrong type; expected {f.type}")
+                raise HarmonyError(
+                    f"experiment {reprlib.repr(self.name)}: {f.name}={reprlib.repr(value)} has the wrong type; expected {f.type}"
+                )
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise HarmonyError(
@@ -86,8 +90,12 @@ class Experiment:
             raise HarmonyError(
                 f"experiment {self.name}: rates, sizes and steps must be positive, share in (0, 1], weights >= 0"
             )
+        if max(self.size, self.cells) > LARGEST:
+            raise HarmonyError(f"experiment {self.name}: size={self.size}, cells={self.cells}; at most {LARGEST}")
         if not all(isinstance(key, str) for key in self.options):
-            raise HarmonyError(f"experiment {self.name}: options={self.options!r}; the names of options are strings")
+            raise HarmonyError(
+                f"experiment {self.name}: options={reprlib.repr(self.options)}; the names of options are strings"
+            )
         if self.micro_batch is not None and (self.micro_batch < 1 or self.batch_size % self.micro_batch):
             raise HarmonyError(
                 f"experiment {self.name}: micro_batch={self.micro_batch} does not divide batch_size={self.batch_size}; "

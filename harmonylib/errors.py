@@ -1,4 +1,6 @@
-"""The one exception that a user of harmonylib is meant to read."""
+"""The one exception that a user of harmonylib is meant to read, and words from elsewhere that go into a line of it."""
+
+MOST = 1000  # letters of a line: a name may be as long as its file
 
 
 class HarmonyError(Exception):
@@ -6,3 +8,18 @@ class HarmonyError(Exception):
 
     Commands print the line and leave with exit code 2; notebooks show it as the last line of the traceback.
     """
+
+    exit_code = 2
+
+
+def one_line(words: object) -> str:
+    """Words, or what an error says, as one line that a terminal shows and does not obey; of many, first and last."""
+    if isinstance(words, OSError):
+        words = f"{words.filename or 'file'}: {words.strerror or words}"
+    line = plain(" ".join(str(words).split()))
+    return line if len(line) <= MOST else f"{line[: MOST // 2]} ... {line[-MOST // 2 :]}"
+
+
+def plain(text: str) -> str:
+    """A text of several lines with everything escaped that is not printable: what moves cursors, what has no letter."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from harmonylib import baselines, fullres, metrics
 from harmonylib.data.cache import Cache
 from harmonylib.data.layout import PICTURES, Entry
+from harmonylib.distributed import shared_out
 from harmonylib.errors import HarmonyError
+from harmonylib.reading import inside
 
 Method = Callable[[Tensor, Tensor], Tensor]
 Batch = tuple[Sequence[Entry], Tensor, Tensor, Tensor]  # entries, composite, mask, real
@@ -91,12 +93,18 @@ def evaluate(method: Method, entries: list[Entry], protocol: str = "bcmi256", si
 
 
 def _rows(predict: Callable, entries: list[Entry], protocol: str, size: int | None) -> pd.DataFrame:
-    tables = []
-    for batch, composite, mask, real in _batches(tuple(entries), protocol, size):
-        tables.append(score_rows(predict(batch, composite, mask), composite, mask, real, protocol))
-        for key in ("kind", "group", "photo", "subset", "name"):
-            tables[-1].insert(0, key, [getattr(entry, key) for entry in batch])
-    rows = pd.concat(tables, ignore_index=True)
+    def scored(groups: Sequence[Sequence[Entry]]) -> list[pd.DataFrame]:
+        tables = []
+        for batch, composite, mask, real in _batches(tuple(groups), protocol, size):
+            tables.append(score_rows(predict(batch, composite, mask), composite, mask, real, protocol))
+            for key in ("kind", "group", "photo", "subset", "name"):
+                tables[-1].insert(0, key, [getattr(entry, key) for entry in batch])
+        return tables
+
+    # Whole batches are shared out, so that every picture is scored beside those that it always is.
+    step = BATCH if metrics.get_protocol(protocol).size else 1
+    groups = [tuple(entries[start : start + step]) for start in range(0, len(entries), step)]
+    rows = pd.concat(shared_out(groups, scored), ignore_index=True)
     rows.insert(5, "protocol", metrics.caption(protocol, size))
     return rows
 
@@ -116,7 +124,7 @@ def evaluate_outputs(
     def output(batch: Sequence[Entry], composite: Tensor, mask: Tensor) -> Tensor:
         pictures = []
         for entry, like in zip(batch, composite, strict=True):
-            picture = metrics.resize_image(metrics.open_image(files[entry.name]), protocol, size)
+            picture = metrics.resize_image(metrics.open_image(inside(folder, files[entry.name])), protocol, size)
             if picture.shape[:2] != like.shape[1:]:
                 sizes = [f"{width}x{height}" for height, width in (picture.shape[:2], like.shape[1:])]
                 raise HarmonyError(
@@ -131,8 +139,8 @@ def evaluate_outputs(
 
 def evaluate_cached(method: Method, cache: Cache, rows: np.ndarray) -> pd.DataFrame:
     """The same rows for prepared training or validation triplets, under ``bcmi256`` at the cache's size."""
-    tables = []
-    for start in range(0, len(rows), 2 * BATCH):
+
+    def scored(start: int) -> pd.DataFrame:
         chosen = cache.index.iloc[rows[start : start + 2 * BATCH]]
         composite, real = (
             torch.from_numpy(array[index].astype(np.float32)).permute(0, 3, 1, 2)
@@ -141,8 +149,10 @@ def evaluate_cached(method: Method, cache: Cache, rows: np.ndarray) -> pd.DataFr
         mask = torch.from_numpy(cache.mask[chosen["mask"]].astype(np.float32))[:, None]
         scores = score_rows(method(composite, mask), composite, mask, real, "bcmi256")
         keys = chosen[["name", "subset", "photo", "group", "kind"]].reset_index(drop=True)
-        tables.append(pd.concat([keys, scores], axis=1))
-    table = pd.concat(tables, ignore_index=True)
+        return pd.concat([keys, scores], axis=1)
+
+    starts = range(0, len(rows), 2 * BATCH)
+    table = pd.concat(shared_out(starts, lambda own: [scored(start) for start in own]), ignore_index=True)
     table.insert(5, "protocol", metrics.caption("bcmi256", cache.size))
     return table
 
@@ -211,30 +221,28 @@ def _laplacian(picture: Tensor) -> Tensor:
     return F.conv2d(F.pad(picture, (1, 1, 1, 1), mode="replicate"), kernel, groups=3)
 
 
-def _batches(entries: tuple[Entry, ...], protocol: str, size: int | None) -> Iterable[Batch]:
+def _batches(groups: tuple[tuple[Entry, ...], ...], protocol: str, size: int | None) -> Iterable[Batch]:
     """(entries, composite, mask, real), kept for the next method where they are few and small."""
     own = metrics.get_protocol(protocol).size
     side = own and (size or own)
-    if side and len(entries) * side**2 <= KEPT_PIXELS:
-        return _kept(entries, protocol, size)
-    return _read(entries, protocol, size)
+    if side and sum(map(len, groups)) * side**2 <= KEPT_PIXELS:
+        return _kept(groups, protocol, size)
+    return _read(groups, protocol, size)
 
 
 @lru_cache(maxsize=4)
-def _kept(entries: tuple[Entry, ...], protocol: str, size: int | None) -> list[Batch]:
-    return list(_read(entries, protocol, size))
+def _kept(groups: tuple[tuple[Entry, ...], ...], protocol: str, size: int | None) -> list[Batch]:
+    return list(_read(groups, protocol, size))
 
 
-def _read(entries: tuple[Entry, ...], protocol: str, size: int | None) -> Iterator[Batch]:
-    """Batches, read ahead by threads; one at a time where sizes differ (``fullres``)."""
-    step = BATCH if metrics.get_protocol(protocol).size else 1
+def _read(groups: tuple[tuple[Entry, ...], ...], protocol: str, size: int | None) -> Iterator[Batch]:
+    """Batches, read ahead by threads; a group is one picture where sizes differ (``fullres``)."""
 
     def read(entry: Entry):
         return metrics.read_triplet(entry.composite, entry.mask, entry.real, protocol, size)
 
     with ThreadPoolExecutor(READERS) as pool:
         waiting: list = []
-        groups = [entries[start : start + step] for start in range(0, len(entries), step)]
         for number, group in enumerate(groups):
             ahead = groups[number + len(waiting) : number + 3]  # at most three batches in memory, however large the set
             waiting += [[pool.submit(read, entry) for entry in batch] for batch in ahead]

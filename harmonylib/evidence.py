@@ -1,5 +1,6 @@
 """From run records to the numbers that tables and claims are made of: seeds pooled, scenes and photographs apart."""
 
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -126,4 +127,7 @@ class Evidence:
 
     def protocol(self, name: str = "bcmi256") -> str:
         """A protocol's caption in these records: ``bcmi256@64`` below 256 px."""
-        return self.of("identity")[0].rows(name)["protocol"].iloc[0]
+        found = self.of("identity")[0].rows(name)["protocol"].iloc[0]
+        if not re.fullmatch(r"\w+(@\d+)?", found):  # it heads columns
+            raise HarmonyError(f"run identity: protocol {found!r} is none of this project; run notebook 02 again")
+        return found

@@ -43,11 +43,16 @@ def serialised(network: nn.Module) -> bytes:
     batch = torch.export.Dim("batch", min=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's own exporter, about itself
-        program = torch.onnx.export(
-            network, _example(network, 2), dynamo=True, opset_version=OPSET, verbose=False,
-            input_names=["image", "mask"], output_names=["harmonized"],
-            dynamic_shapes={"image": {0: batch}, "mask": {0: batch}},
-        )  # fmt: skip
+        try:
+            program = torch.onnx.export(
+                network, _example(network, 2), dynamo=True, opset_version=OPSET, verbose=False,
+                input_names=["image", "mask"], output_names=["harmonized"],
+                dynamic_shapes={"image": {0: batch}, "mask": {0: batch}},
+            )  # fmt: skip
+        except torch.onnx.OnnxExporterError:
+            raise HarmonyError(
+                f"PyTorch {torch.__version__} cannot export this network; install 2.11 or newer"
+            ) from None
     return program.model_proto.SerializeToString()
 
 

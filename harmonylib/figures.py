@@ -1,6 +1,7 @@
 """Figures, from records and prepared pictures. Every function returns a Figure; `save` writes and shows it."""
 
 from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib
@@ -13,8 +14,10 @@ from PIL import Image
 from harmonylib import experiments, memory, metrics, paper_values, tables
 from harmonylib.data.layout import Entry, open_mask, open_rgb
 from harmonylib.evidence import Evidence
+from harmonylib.paths import whole_file
 
 COLOURS = {"unet": "#3b6fb6", "s2am": "#d1495b", "identity": "#8a8a8a", "paper": "#2f2f2f"}
+DRAWING = 200_000  # bytes of a PNG without photographs in it, at most
 STYLE = {
     "figure.dpi": 90, "savefig.dpi": 120, "font.size": 9.5, "axes.titlesize": 10.5, "axes.titleweight": "bold",
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e6e6e6",
@@ -26,12 +29,10 @@ def save(figure: Figure, results: Path, name: str) -> None:
     """Write ``figures/<name>.png``, show the figure where a notebook is running, and close it. Returns None."""
     folder = results / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{name}.png", metadata={"Software": None}, bbox_inches="tight")
-    if _in_notebook():
-        from IPython.display import display
-
-        display(figure)
+    with whole_file(folder / f"{name}.png") as file:
+        figure.savefig(file, format="png", metadata={"Software": None}, bbox_inches="tight")
     plt.close(figure)
+    show(folder / f"{name}.png")
 
 
 def show(path: Path) -> None:
@@ -39,7 +40,21 @@ def show(path: Path) -> None:
     if _in_notebook():
         from IPython import display
 
-        display.display(display.Image(filename=str(path)))
+        kind, content = for_screen(path)
+        width = round(Image.open(path).width * STYLE["figure.dpi"] / STYLE["savefig.dpi"])
+        display.display(display.Image(content, format=kind, width=width))
+
+
+def for_screen(path: Path) -> tuple[str, bytes]:
+    """(``png`` or ``jpeg``, bytes) of a figure as pages and notebooks hold it: with photographs in it, a JPEG of 90 has
+    a quarter of the PNG's bytes and shows the same; a drawing stays as it is.
+    """
+    content = path.read_bytes()
+    if len(content) < DRAWING:
+        return "png", content
+    buffer = BytesIO()
+    Image.open(path).convert("RGB").save(buffer, "JPEG", quality=90, subsampling=0, optimize=True)
+    return "jpeg", buffer.getvalue()
 
 
 def _in_notebook() -> bool:
@@ -108,8 +123,7 @@ def has_example(evidence: Evidence, method: str, name: str) -> bool:
 
 def example(evidence: Evidence, method: str, name: str, suffix: str = "") -> np.ndarray:
     """A picture that a run has kept: its output, or of doing nothing also ``.real`` and ``.mask``. (H, W, 3) uint8."""
-    with Image.open(evidence.of(method)[0].folder / "examples" / f"{name}{suffix}.png") as image:
-        return np.asarray(image.convert("RGB"))
+    return np.asarray(open_rgb(evidence.of(method)[0].folder / "examples" / f"{name}{suffix}.png"))
 
 
 @matplotlib.rc_context(STYLE)

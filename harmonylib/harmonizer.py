@@ -15,9 +15,9 @@ from harmonylib.batches import Recoloured
 from harmonylib.config import Experiment
 from harmonylib.data import layout
 from harmonylib.data.cache import prepare
-from harmonylib.errors import HarmonyError
+from harmonylib.errors import HarmonyError, one_line
 from harmonylib.fullres import WEIGHTS
-from harmonylib.paths import data_dir
+from harmonylib.paths import alone, data_dir
 
 VAL_SHARE = 0.1  # of the training list, by photograph
 RECIPE = Experiment(
@@ -36,11 +36,12 @@ def train(root: Path, out: Path = WEIGHTS, steps: int | None = None, seed: int =
     cache = prepare([entry for entries in read.values() for entry in entries], recipe.size, say=say)
     rows = {split: cache.rows(entries) for split, entries in read.items()}
     checkpoint = data_dir() / "harmonizer" / "checkpoint.pt"
-    trained = training.train(
-        recipe, cache, [*rows["train"], *rows["test"]], rows["val"], checkpoint,
-        batches=Recoloured, key=f"{recipe.config_id} {cache.data_hash}", say=say,
-    )  # fmt: skip
-    checkpoints.export_weights(checkpoint, out)
+    with alone(checkpoint.with_name(".lock"), lambda: say(f"{checkpoint}: another process trains it; waiting")):
+        trained = training.train(
+            recipe, cache, [*rows["train"], *rows["test"]], rows["val"], checkpoint,
+            batches=Recoloured, key=f"{recipe.config_id} {cache.data_hash}", say=say,
+        )  # fmt: skip
+        checkpoints.export_weights(checkpoint, out)
     return trained
 
 
@@ -49,5 +50,5 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     try:
         train(parser.parse_args().folder)
-    except HarmonyError as refused:
-        parser.exit(2, f"harmonylib: {refused}\n")
+    except (HarmonyError, OSError) as refused:
+        parser.exit(getattr(refused, "exit_code", 2), f"harmonylib: {one_line(refused)}\n")

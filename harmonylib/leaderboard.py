@@ -13,6 +13,7 @@ import pandas as pd
 from harmonylib import paper_values, statistics
 from harmonylib.errors import HarmonyError
 from harmonylib.metrics import METRICS, summarise
+from harmonylib.reading import read_table
 
 KEYS = ("subset", "name")
 NEEDED = ("method", "protocol", "group", *KEYS, *METRICS)
@@ -24,8 +25,11 @@ def read(files: Sequence[str | Path]) -> pd.DataFrame:
 
     Raises HarmonyError: no such file, not made by `evaluate`, one method and protocol with two scores for a picture.
     """
-    words = {"name": str, "group": str, "method": str}
-    tables = [read_table(file, NEEDED, "make it with `evaluate --out`", dtype=words) for file in files]
+    kinds = dict.fromkeys(("method", "protocol", "group", *KEYS), str) | dict.fromkeys(METRICS, float)
+    tables = [read_table(file, NEEDED, "make it with `evaluate --out`", dtype=kinds) for file in files]
+    for file, table in zip(files, tables, strict=True):
+        if table.empty or table[["method", "protocol", "group", *KEYS]].isna().any(axis=None):
+            raise HarmonyError(f"{file}: no rows, or some without {', '.join(KEYS)}; make it with `evaluate --out`")
     rows = pd.concat(tables, ignore_index=True).drop_duplicates([*KEYS, "method", "protocol", "fmse"])
     twice = rows.duplicated([*KEYS, "method", "protocol"])
     if twice.any():
@@ -34,20 +38,6 @@ def read(files: Sequence[str | Path]) -> pd.DataFrame:
             f"{first['method']} has two scores for {first['name']} under {first['protocol']}; name one run of it"
         )
     return rows
-
-
-def read_table(file: str | Path, columns: Sequence[str], advice: str, **how) -> pd.DataFrame:
-    """A CSV that somebody brings. Raises HarmonyError with the `advice`: no such file, no table, a column missing."""
-    try:
-        table = pd.read_csv(file, **how)
-    except FileNotFoundError:
-        raise HarmonyError(f"{file}: no such file; {advice}") from None
-    except (ValueError, OSError) as error:
-        raise HarmonyError(f"{file}: not a table ({' '.join(str(error).split())}); {advice}") from None
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise HarmonyError(f"{file}: lacks the column {missing[0]}; {advice}")
-    return table
 
 
 def under(rows: pd.DataFrame, protocol: str | None) -> pd.DataFrame:

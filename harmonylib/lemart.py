@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from harmonylib import masks
+from harmonylib.distributed import Share
 from harmonylib.errors import HarmonyError
 from harmonylib.transforms import DOMAIN, Transform, adjust, configured
 
@@ -19,6 +20,7 @@ MIN_CHANGE = 0.02  # mean |I_c - I| inside the mask, of every image
 MARGIN = 1.01  # so that a sum in another order agrees
 WIDENINGS = (2.0, 4.0, 8.0)  # of the ranges, for the images that changed too little
 EXPOSURE = (0.1, 0.4)  # of the way to white or black: the last resort
+Among = tuple[int, Tensor | slice]  # for how many images numbers are drawn, and the places of these among them
 
 
 class Steps(NamedTuple):
@@ -59,12 +61,16 @@ class LEMaRT:
         names = tuple(self.transforms)
         return f"LEMaRT(strategy={self.strategy!r}, ratio={self.ratio}, cells={self.cells}, transforms={names})"
 
-    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, images: Tensor, generator: torch.Generator | None = None, share: Share | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Composites (B, 3, H, W) and their masks (B, 1, H, W) of 0 and 1, on the images' device and in their dtype.
 
         Args:
             images: (B, 3, H, W), float32 or float64 in [0, 1]; not modified.
             generator: on the images' device; the same state gives the same result. None is torch's default one.
+            share: the images are these rows of a larger batch and become what they would become in it; the others are
+                with other processes, which make the same call.
 
         Outside the mask a composite is its image, bit by bit; values stay in [0, 1].
 
@@ -72,18 +78,18 @@ class LEMaRT:
             HarmonyError: images of another shape or type, of a size the cells do not divide, or a generator of another
                 device.
         """
-        steps = self.steps(images, generator)
+        steps = self.steps(images, generator, share)
         return steps.composite, steps.mask
 
-    def steps(self, images: Tensor, generator: torch.Generator | None = None) -> Steps:
+    def steps(self, images: Tensor, generator: torch.Generator | None = None, share: Share | None = None) -> Steps:
         """What a call does, with every tensor in between: image, transformed, mask, composite."""
-        mask = self.masks(images, generator)
-        return Steps(images, *self._transform(images, mask, generator))
+        mask = self.masks(images, generator, share)
+        return Steps(images, *self._transform(images, mask, generator, share))
 
-    def masks(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def masks(self, images: Tensor, generator: torch.Generator | None = None, share: Share | None = None) -> Tensor:
         """The masks M alone: (B, 1, H, W)."""
         _check(images, generator)
-        shape = (len(images), *images.shape[2:])
+        shape = (len(images) if share is None else share.size, *images.shape[2:])
         drawn = masks.draw(
             self.strategy,
             shape,
@@ -92,7 +98,7 @@ class LEMaRT:
             generator=generator,
             device=images.device,
         )
-        return drawn.to(images.dtype)
+        return (drawn if share is None else drawn[share.rows]).to(images.dtype)
 
     def transform(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The transformed pictures T(I) alone: (B, 3, H, W). The visible change is that of the whole picture."""
@@ -105,36 +111,47 @@ class LEMaRT:
         _check(images)
         return adjust(images, {name: strength})
 
-    def _transform(self, images: Tensor, mask: Tensor, generator: torch.Generator | None) -> tuple[Tensor, ...]:
+    def _transform(
+        self, images: Tensor, mask: Tensor, generator: torch.Generator | None, share: Share | None = None
+    ) -> tuple[Tensor, ...]:
         """(transformed, mask, composite), every image visibly changed inside its mask."""
-        transformed = adjust(images, self._draw(images, generator))
+        whole = (len(images), slice(None)) if share is None else (share.size, share.rows)
+        transformed = adjust(images, self._draw(images, generator, whole))
         composite = blend(images, transformed, mask)
-        weak = _too_faint(images, composite, mask).nonzero()[:, 0]
+        faint = _too_faint(images, composite, mask)
         for attempt in self._stronger(generator):
-            if not len(weak):
+            weak = faint.nonzero()[:, 0]
+            among = (len(weak), slice(None)) if share is None else share.among(faint)
+            if not among[0]:
                 break
             image, region = images[weak], mask[weak]
-            again = attempt(image, region)
+            again = attempt(image, region, among)
             merged = blend(image, again, region)
             transformed[weak], composite[weak] = again, merged
-            weak = weak[_too_faint(image, merged, region)]
+            faint[weak] = _too_faint(image, merged, region)
         return transformed, mask, composite
 
-    def _stronger(self, generator: torch.Generator | None) -> Iterator[Callable[[Tensor, Tensor], Tensor]]:
+    def _stronger(self, generator: torch.Generator | None) -> Iterator[Callable[[Tensor, Tensor, Among], Tensor]]:
         """What to try, in turn, on images (B, 3, H, W) that changed too little inside their masks (B, 1, H, W)."""
         for widening in WIDENINGS:
-            yield lambda images, mask, widening=widening: adjust(images, self._draw(images, generator, widening))
+            yield lambda images, mask, among, by=widening: adjust(images, self._draw(images, generator, among, by))
         if len(self.transforms) == 1:
             (name,) = self.transforms
             for end in DOMAIN[name][:2]:
-                yield lambda images, mask, end=end: adjust(images, {name: end})
-        yield lambda images, mask: expose(images, mask, generator)
+                yield lambda images, mask, among, end=end: adjust(images, {name: end})
+        yield lambda images, mask, among: expose(images, mask, generator, among)
 
-    def _draw(self, images: Tensor, generator: torch.Generator | None, widening: float = 1.0) -> dict[str, Tensor]:
+    def _draw(
+        self,
+        images: Tensor,
+        generator: torch.Generator | None,
+        among: Among | None = None,
+        widening: float = 1.0,
+    ) -> dict[str, Tensor]:
         """Strengths (B,) of every transform, neutral where it is not applied; at least one is."""
-        u = torch.rand(
-            2, len(images), len(self.transforms), generator=generator, dtype=images.dtype, device=images.device
-        )
+        count, places = among or (len(images), slice(None))
+        shape, like = (2, count, len(self.transforms)), {"dtype": images.dtype, "device": images.device}
+        u = torch.rand(shape, generator=generator, **like)[:, places]
         ranges = [(*_widened(transform, widening), transform.probability) for transform in self.transforms.values()]
         low, high, neutral, probability = images.new_tensor(ranges).unbind(1)
         urgency = u[0] / probability
@@ -151,16 +168,19 @@ def blend(images: Tensor, transformed: Tensor, mask: Tensor) -> Tensor:
     return torch.lerp(images, transformed, mask)
 
 
-def expose(images: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def expose(
+    images: Tensor, mask: Tensor, generator: torch.Generator | None = None, among: Among | None = None
+) -> Tensor:
     """Pictures taken 10 to 40 % of the way to white, or to black where white is nearer: a change of at least 0.05.
 
     What is nearer is decided by the mean inside the mask. No picture in [0, 1], flat ones included, resists.
     """
     mean = (images * mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3)))
     low, high = EXPOSURE
-    share = low + (high - low) * torch.rand(len(images), generator=generator, dtype=images.dtype, device=images.device)
+    count, places = among or (len(images), slice(None))
+    u = torch.rand(count, generator=generator, dtype=images.dtype, device=images.device)[places]
     end = (mean < 0.5).to(images.dtype)
-    return torch.lerp(images, end[:, None, None, None], share[:, None, None, None])
+    return torch.lerp(images, end[:, None, None, None], (low + (high - low) * u)[:, None, None, None])
 
 
 def _widened(transform: Transform, widening: float) -> tuple[float, float, float]:

@@ -20,7 +20,8 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from harmonylib.errors import HarmonyError
+from harmonylib import reading
+from harmonylib.errors import HarmonyError, one_line
 
 CACHED_PIXELS = 2**16  # that are scored at once on a CPU
 METRICS = ("mse", "psnr", "fmse", "fpsnr")
@@ -282,13 +283,12 @@ def read_triplet(
 def open_image(path: str | PathLike) -> Image.Image:
     """Open and fully decode a picture file, or raise HarmonyError naming it."""
     try:
-        with Image.open(path) as image:
-            image.load()
-            return image
+        with reading.picture(reading.content(path), reading.PIXELS) as image:
+            return reading.load(image)
     except FileNotFoundError:
         raise HarmonyError(f"{path}: no such file; copy it from its source") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = str(error).replace(str(path), "file").splitlines()[0] if str(error) else type(error).__name__
+    except reading.UNDECODED as error:
+        reason = one_line(str(error).replace(str(path), "file")) or type(error).__name__
         raise HarmonyError(
             f"{path}: cannot be read as a picture ({reason}); the copy is damaged, fetch or save it again"
         ) from None

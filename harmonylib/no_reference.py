@@ -20,6 +20,7 @@ from harmonylib import statistics
 from harmonylib.data.composites import Composite
 from harmonylib.evaluation import Method
 from harmonylib.metrics import resize_image, resize_mask
+from harmonylib.paths import whole_file
 
 STATISTICS = {  # all of foreground against background, 0 where they agree
     "lightness": "difference of mean L*",
@@ -81,7 +82,8 @@ def compare(
             shown[name] = np.rint(after).astype(np.uint8)
         if pictures is not None:
             pictures.mkdir(parents=True, exist_ok=True)
-            _strip(shown).save(pictures / f"{number:03d}-{composite.source}-{composite.path.stem}.png")
+            with whole_file(pictures / f"{number:03d}-{composite.source}-{composite.path.stem}.png") as file:
+                _strip(shown).save(file, "PNG")
     return pd.DataFrame(rows)
 
 

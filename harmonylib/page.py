@@ -77,7 +77,7 @@ def page(evidence: Evidence, verdicts: pd.DataFrame, manifest: dict, words: dict
     tiles = "".join(f"<li><b>{counts.get(v, 0)}</b>{_chip(v)}</li>" for v in VERDICT_COLOURS)
     sections = [
         f"<h1>Image harmonization, reproduced</h1><p class='muted'>S2AM on a Tesla T4 · LEMaRT and SwinIH · profile <b>{html.escape(env['profile'])}</b> · "
-        f"data <b>{html.escape(env['data'])}</b> · {size} px · tested on {evidence.kind}s</p>",
+        f"data <b>{html.escape(env['data'])}</b> · {html.escape(str(size))} px · tested on {evidence.kind}s</p>",
         f"<nav><a href='#claims'>Claims</a>{_gallery_link(evidence)}<a href='#figures'>Figures</a><a href='#tables'>Tables</a><a href='#made'>What it was made from</a></nav>",
         f"<p>{_introduction(evidence, size)}</p><ul class='counts'>{tiles}</ul>",
         "<h2 id='claims'>What the papers claim, and whether it held here</h2><p>Verdicts are computed by the rule beside each claim, set down before the runs. "
@@ -114,7 +114,7 @@ def _gallery(evidence: Evidence) -> str:
     )
     return (
         "<h2 id='pictures'>Before and after</h2><p>Drag a handle, or reach it with the Tab key and use the arrows: left of it is the composite, right of it what the "
-        f"method made of it. All are shown at the {evidence.of('identity')[0].config['size']} px of this profile.</p>{rows}"
+        f"method made of it. All are shown at the {html.escape(str(evidence.of('identity')[0].config['size']))} px of this profile.</p>{rows}"
     )
 
 
@@ -153,7 +153,7 @@ def _introduction(evidence: Evidence, size: int) -> str:
     scale = (
         ""
         if size == 256
-        else f" At {size} px the numbers are comparable with the paper's only as shares of doing nothing."
+        else f" At {html.escape(str(size))} px the numbers are comparable with the paper's only as shares of doing nothing."
     )
     return (
         f"Harmonization makes a pasted object look as if it had been photographed in its new place. What counts is how much of the error of "
@@ -180,9 +180,9 @@ def _folded(evidence: Evidence, name: str, words: str) -> str:
 
 
 def _figure(evidence: Evidence, name: str, words: str) -> str:
-    data = base64.b64encode((evidence.results / "figures" / f"{name}.png").read_bytes()).decode()
-    caption = html.escape(words)
-    return f"<figure id='{name}'><img alt='{caption}' src='data:image/png;base64,{data}'><figcaption>{caption}</figcaption></figure>"
+    kind, content = figures.for_screen(evidence.results / "figures" / f"{name}.png")
+    data, caption = base64.b64encode(content).decode(), html.escape(words)
+    return f"<figure id='{name}'><img alt='{caption}' src='data:image/{kind};base64,{data}'><figcaption>{caption}</figcaption></figure>"
 
 
 def _provenance(evidence: Evidence) -> str:

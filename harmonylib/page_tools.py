@@ -79,7 +79,7 @@ def page(tool: str, data: dict, key: str) -> str:
     """HTML of a tool; `key` names its element, and what listens to it."""
     here = Path(__file__).parent
     script, style = ((here / name).read_text(encoding="utf-8") for name in (f"{tool}.js", "page_tools.css"))
-    given = json.dumps(data).replace("</", "<\\/")
+    given = json.dumps(data).replace("<", "\\u003c")  # neither an end nor a comment of the script
     start = f'({script.strip()})(document.getElementById("{key}"), {given}, {SEND.replace("KEY", key)})'
     return f'<style>{style}</style><div id="{key}" class="harmony"></div><script>{start}</script>'
 

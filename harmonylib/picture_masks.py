@@ -7,11 +7,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from harmonylib import pictures
-from harmonylib.errors import HarmonyError
+from harmonylib.errors import HarmonyError, one_line
 from harmonylib.pictures import LUMA, TURNED, Picture
+from harmonylib.reading import DAMAGE, content
 
 ALPHA = "alpha"  # in place of a mask's file: the picture's own alpha channel
 JPEG_NOISE = 0.05  # what is nearer than this to nothing or to all is nothing or all
+CORNERS = 100_000  # of all polygons; more would take minutes
 SUPERSAMPLING = 4  # a side, of polygons: what makes their edges soft
 
 
@@ -52,7 +54,7 @@ def check(mask: np.ndarray, size: tuple[int, int], name: str | Path = "mask") ->
 def polygons(path: str | Path, size: tuple[int, int]) -> np.ndarray:
     """The mask of a file of polygons, as `drawn` reads them. Raises HarmonyError as it does, and for no such file."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = content(path).decode("utf-8")
     except FileNotFoundError:
         raise HarmonyError(f"{path}: no such file; name a mask") from None
     except UnicodeDecodeError as error:
@@ -67,12 +69,13 @@ def drawn(text: str, size: tuple[int, int], name: str | Path = "polygons") -> np
     ...}]}. Raises HarmonyError: no JSON, no polygon in it.
     """
     try:
-        content = json.loads(text)
-        found = [np.asarray(p, np.float64).reshape(-1, 2) for p in _listed(content)]
+        found = [np.asarray(p, np.float64).reshape(-1, 2) for p in _listed(json.loads(text))]
         if not found or any(len(p) < 3 or not np.isfinite(p).all() for p in found):
             raise ValueError("a polygon has three corners or more")
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:100]
+        if sum(map(len, found)) > CORNERS:
+            raise ValueError(f"more than {CORNERS:,} corners")
+    except DAMAGE as error:
+        reason = one_line(error)[:100]
         raise HarmonyError(
             f'{name}: no polygons in it ({reason}); write {{"polygons": [[[x, y], ...], ...]}}'
         ) from None

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms, JpegImagePlugin
 
-from harmonylib import sixteen_bits
-from harmonylib.errors import HarmonyError
+from harmonylib import reading, sixteen_bits
+from harmonylib.errors import HarmonyError, one_line
 from harmonylib.paths import whole_file
 
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
-READ = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
+PIXELS = Image.MAX_IMAGE_PIXELS * 2  # 179 megapixels, from which on Pillow refuses them
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601
 ORIENTATION = 274
 TURNED = {  # EXIF's orientation: how to stand upright
@@ -32,6 +32,7 @@ TURNED = {  # EXIF's orientation: how to stand upright
 TIFF_WORDS = (270, 271, 272, 305, 306, 315, 33432)  # of a TIFF's tags, those that do not describe its own bytes
 JPEG_QUALITY = 95  # where the source is no JPEG, whose own tables are used again
 PNG_END = b"IEND\xaeB`\x82"
+MOST_DOTS = 65536  # an inch, that a JPEG can state
 PNG_LEVEL = 3  # of compression: half the time of the usual 6, a few per cent more bytes
 
 
@@ -81,17 +82,17 @@ def read(path: str | Path) -> Picture:
     """Raises HarmonyError, naming the file: not there, of no known format, damaged, of several frames, of 32 bits."""
     path = Path(path)
     try:
-        content = path.read_bytes()
+        content = reading.content(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damage that is an error below, of sizes short of Pillow's limit
-            with Image.open(io.BytesIO(content), formats=READ) as image:
+            with reading.picture(content, PIXELS) as image:
                 deep = sixteen_bits.has(image, content)
-                image.load()
+                reading.load(image)
                 if image.format == "PNG" and PNG_END not in content:  # Pillow lets it pass
                     raise ValueError("file is truncated")
                 return of(image, sixteen_bits.read(image, content) if deep else None)
     except HarmonyError as error:
-        raise HarmonyError(f"{path}: {error}") from None
+        raise HarmonyError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     except FileNotFoundError:
         raise HarmonyError(f"{path}: no such file; name a picture") from None
     except IsADirectoryError:
@@ -99,7 +100,7 @@ def read(path: str | Path) -> Picture:
     except PermissionError:
         raise HarmonyError(f"{path}: may not be read; change its permissions") from None
     except Exception as error:  # decoders raise whatever the damage makes of them
-        reason = str(error).replace("\n", " ") or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         reason = "the format is not known" if "cannot identify" in reason else reason
         raise HarmonyError(
             f"{path}: cannot be read as JPEG, PNG, TIFF or WebP ({reason}); save it again as one of these"
@@ -108,8 +109,8 @@ def read(path: str | Path) -> Picture:
 
 def of(image: Image.Image, deep: np.ndarray | None = None) -> Picture:
     """A Pillow image as a Picture; `deep` are its pixels where Pillow has lost half of their bits."""
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        raise HarmonyError(f"holds {image.n_frames} frames or pages; save one of them as a picture of its own")
+    if getattr(image, "is_animated", False) and image.format != "MPO":  # to count frames takes as long as they like
+        raise HarmonyError("holds several frames or pages; save one of them as a picture of its own")
     exif = image.getexif()
     orientation = exif.get(ORIENTATION, 1)
     turn = TURNED.get(orientation, np.asarray)
@@ -195,7 +196,9 @@ def format_of(path: str | Path) -> str:
 
 
 def _kept(image: Image.Image, exif: Image.Exif) -> dict:
-    kept = {key: image.info[key] for key in ("icc_profile", "dpi") if image.info.get(key)}
+    kept = {"icc_profile": image.info["icc_profile"]} if image.info.get("icc_profile") else {}
+    if all(1 <= dots < MOST_DOTS for dots in image.info.get("dpi", (0,))):  # not so in files made up
+        kept["dpi"] = image.info["dpi"]
     if image.format == "TIFF":
         words, exif = exif, Image.Exif()
         exif.update({tag: words[tag] for tag in TIFF_WORDS if tag in words})

@@ -21,14 +21,16 @@ import torch
 from harmonylib import experiments, memory, models, training, workers
 from harmonylib.config import Experiment
 from harmonylib.errors import HarmonyError
-from harmonylib.paths import ROOT, shown
+from harmonylib.paths import ROOT, shown, write_text
 from harmonylib.probe import all_costs, cost, flops_per_picture, options_from, seconds
+from harmonylib.reading import read_table
 from harmonylib.records import MADE_HERE, Record
 from harmonylib.study import PROTOCOLS, Study
 from harmonylib.training import CURVE_IMAGES, total_steps, validations
 
 PROBE_SIZE = 64  # px of the picture that the share of a peak is measured on
 NOTEBOOKS, STARTS = "the notebooks themselves", 75  # times as long as a start of Python with the package
+SEEDS = 1000  # of a run, more than anybody repeats it
 RUN_SECONDS = 0.5  # of a run, besides steps and scores: files opened and written
 PICTURES = {"s2am_t4": 22_800, "lemart": 65_742, "photographs": 120_000}  # to train on, as the papers have them
 CARDS = {  # stated peak of dense matrix products in the precision that trains there, FLOP/s; memory, bytes
@@ -55,7 +57,7 @@ def show(study: Study, out: Path | None = None) -> None:
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
         table.loc[len(table)] = {"run": NOTEBOOKS, "minutes": others}
-        table.to_csv(out, index=False, lineterminator="\n")
+        write_text(out, table.to_csv(index=False, lineterminator="\n"))
     if study.profile.preset is None:
         print("\nOn other cards, for LEMaRT's runs:\n" + on_cards().to_string(index=False))
 
@@ -156,14 +158,16 @@ def compare(study: Study, file: Path) -> None:
 
     Raises HarmonyError where there is no such file.
     """
-    if not file.is_file():
-        raise HarmonyError(f"{shown(file)}: no such file; `plan --out` writes it before the runs are made")
-    planned = pd.read_csv(file).set_index("run")
+    advice = "`plan --out` writes it before the runs are made"
+    kinds = {"run": str, "minutes": float, "seeds": float}
+    planned = read_table(file, ("run", "minutes"), advice, dtype=kinds).set_index("run")
     if NOTEBOOKS not in planned.index:
         print(f"plan: {shown(file)} was written by another version; nothing to compare")
         return
     others, rows = planned.loc[NOTEBOOKS, "minutes"], []
     planned = planned.drop(index=NOTEBOOKS)
+    if "seeds" not in planned or planned.index.hasnans or not planned["seeds"].between(1, SEEDS).all():
+        raise HarmonyError(f"{shown(file)}: no plan, some runs have no name or no number of seeds; {advice}")
     for name, row in planned.iterrows():
         records = [Record(study.results / "runs" / name / f"seed{seed}") for seed in range(int(row["seeds"]))]
         made = [r for r in records if _made_since(r, file) and r.env.get("scoring_seconds") is not None]

@@ -18,9 +18,11 @@ from pathlib import Path
 import pandas as pd
 
 from harmonylib.errors import HarmonyError
-from harmonylib.paths import ROOT, shown
+from harmonylib.paths import ROOT, shown, write_text
+from harmonylib.reading import read_json, read_table
 
 MADE_HERE = ".made_here"  # an empty file that git ignores
+AGAIN = "make the run again, or copy its record again"
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "pillow", "scikit-image", "accelerate", "matplotlib")
 TRAINING_SOURCE = (  # how the data were made is in the data's own hash
     "data/layout.py",
@@ -31,6 +33,7 @@ TRAINING_SOURCE = (  # how the data were made is in the data's own hash
     "models/*.py",
     "batches.py",
     "losses.py",
+    "distributed.py",
     "training.py",
     "evaluation.py",
     "metrics.py",
@@ -93,11 +96,11 @@ class Record:
             chosen &= table["epoch"] == epoch
         return table[chosen].sort_values("name").reset_index(drop=True)
 
-    def _json(self, name: str) -> dict:
-        return json.loads((self.folder / name).read_text())
+    def _json(self, name: str, *keys: str) -> dict:
+        return read_json(self.folder / name, AGAIN, keys)
 
     def _csv(self, name: str) -> pd.DataFrame:
-        return pd.read_csv(self.folder / name, dtype={"name": str, "photo": str, "group": str})
+        return read_table(self.folder / name, (), AGAIN, dtype={"name": str, "photo": str, "group": str})
 
 
 def read_all(results: Path) -> dict[str, list[Record]]:
@@ -105,7 +108,8 @@ def read_all(results: Path) -> dict[str, list[Record]]:
     found: dict[str, list[Record]] = {}
     for path in sorted((results / "runs").glob("*/seed*/metrics.json")):
         record = Record(path.parent)
-        found.setdefault(record.experiment, []).append(record)
+        if path.parent.name.removeprefix("seed").isdecimal():
+            found.setdefault(record.experiment, []).append(record)
     if not found:
         raise HarmonyError(
             f"{shown(results / 'runs')}: no run records; run notebooks 02 and 03 (or `make reproduce`) first"
@@ -123,13 +127,15 @@ def write(
     log: pd.DataFrame | None,
     environment: dict,
 ) -> Record:
-    """Write a record; metrics.json comes last, so that a folder with it is whole."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a record into a folder that is there; metrics.json comes last, so that a folder with it is whole.
+
+    Raises OSError where the folder is gone: on a disk that has vanished, nothing is made anew.
+    """
     (folder / "metrics.json").unlink(missing_ok=True)
     write_json(folder / "config.json", config)
     for name, table in (("per_image", per_image), ("log", log)):
         if table is not None:
-            table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
+            write_text(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     write_json(folder / "env.json", environment)
     write_json(folder / "metrics.json", metrics)
     (folder / MADE_HERE).touch()
@@ -140,12 +146,14 @@ def reusable(folder: Path, key: str) -> Record | None:
     """The record in `folder`, if this machine made it from what the key stands for; committed ones are for reading."""
     if not (folder / MADE_HERE).is_file() or not (folder / "metrics.json").is_file():
         return None
-    return Record(folder) if Record(folder).metrics.get("key") == key else None
+    try:
+        return Record(folder) if Record(folder).metrics.get("key") == key else None
+    except (ValueError, HarmonyError):  # a damaged disk; what this package writes is whole
+        return None
 
 
 def write_json(path: Path, content: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_finite(content), indent=1, sort_keys=True, allow_nan=False) + "\n")
+    write_text(path, json.dumps(_finite(content), indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 def _finite(value):
@@ -172,6 +180,8 @@ def environment(**extra) -> dict:
     """Where and with what a run was made."""
     import torch
 
+    from harmonylib.distributed import world_size
+
     cuda = torch.cuda.is_available()
     return {
         "harmonylib": _version_of_checkout(),
@@ -183,6 +193,7 @@ def environment(**extra) -> dict:
         "device": torch.cuda.get_device_name() if cuda else _cpu_name(),
         "compute_capability": list(torch.cuda.get_device_capability()) if cuda else None,
         "threads": torch.get_num_threads(),
+        "processes": world_size(),
         "host": "colab" if "COLAB_RELEASE_TAG" in os.environ else "slurm" if "SLURM_JOB_ID" in os.environ else "local",
         **extra,
     }

@@ -7,6 +7,7 @@ import pandas as pd
 
 from harmonylib import claims, figures, figures_lemart, page, records, tables, tables_lemart
 from harmonylib.evidence import Evidence
+from harmonylib.paths import write_text
 
 TABLES = tables.ALL | tables_lemart.ALL
 FIGURES = {  # name: (what draws it from records, its caption, the runs it needs); None: notebook 04 or 05 has drawn it
@@ -94,13 +95,13 @@ def finish(evidence: Evidence, manifest: dict) -> list[Path]:
     """claims.csv, manifest.json and report.html."""
     results = evidence.results
     verdicts = claims.judge(evidence)
-    verdicts.to_csv(results / "claims.csv", index=False, lineterminator="\n")
+    write_text(results / "claims.csv", verdicts.to_csv(index=False, lineterminator="\n"))
     manifest["claims"] = _made_from(evidence, results / "claims.csv")
     records.write_json(results / "manifest.json", manifest)
     words = {name: caption(evidence, name) for name in manifest["tables"]} | {
         n: FIGURES[n][1] for n in manifest["figures"]
     }
-    (results / "report.html").write_text(page.page(evidence, verdicts, manifest, words), encoding="utf-8")
+    write_text(results / "report.html", page.page(evidence, verdicts, manifest, words))
     return [results / name for name in ("claims.csv", "manifest.json", "report.html")]
 
 

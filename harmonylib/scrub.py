@@ -1,16 +1,31 @@
 """``python -m harmonylib.scrub FROM TO``: an executed notebook without paths, times and runner's metadata."""
 
 import sys
+from pathlib import Path
 
 import nbformat
 
-from harmonylib.paths import ROOT
+from harmonylib.errors import HarmonyError, one_line
+from harmonylib.paths import ROOT, whole_file
+from harmonylib.reading import DAMAGE, content
 
 WIDGET = "application/vnd.jupyter.widget-view+json"  # means nothing without the kernel that made it
 
 
 def scrub(source: str, target: str) -> None:
-    notebook = nbformat.read(source, as_version=4)
+    """Raises HarmonyError where the source is no notebook; the target appears when it is whole."""
+    try:
+        notebook = nbformat.reads(content(source).decode("utf-8"), as_version=4)
+        text = _scrubbed(notebook)
+    except (nbformat.ValidationError, AssertionError, NameError, *DAMAGE) as error:
+        raise HarmonyError(
+            f"{source}: no notebook ({one_line(error) or type(error).__name__}); execute it again"
+        ) from None
+    with whole_file(Path(target)) as file:
+        file.write(text.encode())
+
+
+def _scrubbed(notebook: nbformat.NotebookNode) -> str:
     for cell in notebook.cells:  # what goes to stderr are other packages' warnings, with paths of this machine
         cell["outputs"] = [output for output in cell.get("outputs", []) if output.get("name") != "stderr"]
         cell["outputs"] = [output for output in cell["outputs"] if WIDGET not in output.get("data", {})]
@@ -19,10 +34,12 @@ def scrub(source: str, target: str) -> None:
     for part in (notebook, *notebook.cells):
         for key in ("papermill", "widgets", "execution"):
             part.metadata.pop(key, None)
-    text = nbformat.writes(notebook).replace(str(ROOT) + "/", "").replace(str(ROOT), ".")
-    with open(target, "w", encoding="utf-8") as file:
-        file.write(text + "\n")
+    return nbformat.writes(notebook).replace(str(ROOT) + "/", "").replace(str(ROOT), ".") + "\n"
 
 
 if __name__ == "__main__":
-    scrub(*sys.argv[1:])
+    try:
+        scrub(*sys.argv[1:3])
+    except (HarmonyError, OSError) as refused:
+        print(f"harmonylib: {one_line(refused)}", file=sys.stderr)
+        sys.exit(2)

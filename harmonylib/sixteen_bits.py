@@ -5,6 +5,7 @@ Format: w3.org/TR/png-3.
 """
 
 import io
+import logging
 import struct
 import zlib
 
@@ -14,6 +15,7 @@ from PIL import Image
 from harmonylib.errors import HarmonyError
 
 BITS_PER_SAMPLE = 258  # a TIFF tag
+SEPARATE = 2  # planar configuration: one colour after another
 PNG_COLOURS = {1: 0, 2: 4, 3: 2, 4: 6}  # channels: colour type
 
 
@@ -27,7 +29,8 @@ def has(image: Image.Image, content: bytes) -> bool:
 
 
 def read(image: Image.Image, content: bytes) -> np.ndarray:
-    """(H, W) or (H, W, channels) uint16, as the file has it. Raises HarmonyError: a TIFF's compression is unknown."""
+    """(H, W) or (H, W, channels) uint16, as the file has it. Raises HarmonyError: a TIFF is compressed unusually, or
+    its numbers are others."""
     if image.format == "PNG":
         import torch  # only here: few pictures need it
         from torchvision.io import ImageReadMode, decode_png
@@ -36,10 +39,19 @@ def read(image: Image.Image, content: bytes) -> np.ndarray:
         return decoded.permute(1, 2, 0).numpy()
     import tifffile
 
+    logging.getLogger("tifffile").disabled = True
     try:
-        return tifffile.imread(io.BytesIO(content))
+        with tifffile.TiffFile(io.BytesIO(content)) as file:
+            page = file.pages[0]  # what it says of other pages, files and dimensions does not count
+            if (page.imagewidth, page.imagelength, page.imagedepth) != (*image.size, 1):
+                raise TypeError("its size is told twice")
+            found = page.asarray()
+        found = np.moveaxis(found, 0, -1) if page.planarconfig == SEPARATE else found
     except ValueError as error:  # compressed in a way that needs imagecodecs
         raise HarmonyError(f"a TIFF of 16 bits that cannot be decoded ({error}); pip install imagecodecs") from None
+    if found.dtype != np.uint16:
+        raise HarmonyError(f"a TIFF with numbers of type {found.dtype}; save it with whole numbers of 8 or 16 bits")
+    return found
 
 
 def png(pixels: np.ndarray, profile: bytes | None, exif: bytes | None) -> bytes:

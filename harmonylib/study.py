@@ -1,8 +1,9 @@
 """A study: one profile on one data set. It finds the data, trains what is declared, and writes the run records."""
 
-import shutil
+import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,6 @@ from harmonylib import (
     config,
     evaluation,
     experiments,
-    fullres,
     metrics,
     models,
     records,
@@ -31,8 +31,9 @@ from harmonylib.data.cache import Cache, Photographs, prepare, prepare_photograp
 from harmonylib.data.dataset import HarmonyDataset
 from harmonylib.data.layout import Entry
 from harmonylib.data.locate import LADDER, locate, name_of, photographs
+from harmonylib.distributed import from_main, main_first
 from harmonylib.errors import HarmonyError
-from harmonylib.paths import results_dir, shown
+from harmonylib.paths import alone, building, results_dir, shown
 from harmonylib.records import Record
 
 PROTOCOLS = {"s2am_t4": ("bcmi256", "s2am_t4"), "lemart": ("bcmi256",)}  # that a study's runs are scored under
@@ -83,7 +84,7 @@ class Study:
     @cached_property
     def cache(self) -> Cache:
         parts = self.listed
-        return prepare(parts.train + parts.val + parts.test, self.size, say=self.say)
+        return main_first(lambda: prepare(parts.train + parts.val + parts.test, self.size, say=self.say))
 
     def split(self, by: str) -> Split:
         """``photo``: the lists. ``composite``: all composites divided 60/30/10 at random, as S2AM-T4 did it.
@@ -113,7 +114,8 @@ class Study:
         if source == "target":
             rows = np.unique(self.cache.index["real"].to_numpy()[self.cache.rows(self.listed.train)])
             return Photographs(self.cache.real[rows], self.cache.data_hash)
-        return prepare_photographs(photographs(source, self.root), self.size, self.say)
+        files = photographs(source, self.root)
+        return main_first(lambda: prepare_photographs(files, self.size, self.say))
 
     def run_all(self, names: Iterable[str] | None = None, study: str | None = None) -> None:
         """Train every planned run (of one paper's study), or those named with what they start from."""
@@ -122,16 +124,18 @@ class Study:
         if names is not None:
             wanted = set(names)
             runs = [e for e in runs if e.name in wanted]
-            missing = {_label(p): p for e in runs if (p := self._parent(e)) is not None}
-            runs = list({_label(e): e for e in (*missing.values(), *runs)}.values())
-        processes = min(torch.get_num_threads(), workers.MOST)
-        if not self.profile.parallel or processes == 1 or torch.cuda.is_available():
+            missing = {label(p): p for e in runs if (p := self._parent(e)) is not None}
+            runs = list({label(e): e for e in (*missing.values(), *runs)}.values())
+        gpus = torch.cuda.device_count()
+        processes = gpus or (min(torch.get_num_threads(), workers.MOST) if self.profile.parallel else 1)
+        if processes == 1 and not gpus:
             for experiment in runs:
                 self.run(experiment)
             return
-        jobs = {_label(e): e for e in runs if self._finished(e) is None}
+        # On GPUs always in processes of their own: a notebook's kernel then holds no memory of theirs.
+        jobs = {label(e): e for e in runs if self.finished(e) is None}
         if jobs:
-            needs = {label: _label(p) for label, e in jobs.items() if (p := self._parent(e)) is not None}
+            needs = {name: label(p) for name, e in jobs.items() if (p := self._parent(e)) is not None}
             data = self.data if self.data in LADDER else str(self.root)
             workers.run(self.profile.name, data, list(jobs), needs, processes, self.say)
 
@@ -139,13 +143,16 @@ class Study:
         """Train and evaluate one run, or open its record if nothing it depends on has changed.
 
         What it starts from is trained first. The trial of the printed learning rate may diverge: its record says when.
+        Where another process is at it, this one waits and opens the record.
         """
         experiment = experiment if seed is None else replace(experiment, seed=seed)
         if self.like(experiment) is not self:
             return self.like(experiment).run(experiment)
-        kept = self._finished(experiment)
-        if kept is not None:
-            return kept
+        key = self._key(experiment)  # which prepares the pictures: a matter of all processes
+        with self._alone(self._folder(experiment)):
+            return from_main(lambda: self.finished(experiment)) or self._train(experiment, key)
+
+    def _train(self, experiment: Experiment, key: str) -> Record:
         folder = self._folder(experiment)
         split = self.split(experiment.split)
         train = layout.take_share(split.train, experiment.share)
@@ -159,7 +166,7 @@ class Study:
         if experiment.strategy:
             pixels = self.photographs(experiment).pixels
             material |= {"photographs": pixels, "full_count": len(pixels)}
-        key, checkpoint = self._key(experiment), folder / "checkpoint.pt"
+        checkpoint = folder / "checkpoint.pt"
         try:
             trained = training.finished(checkpoint, key) or training.train(
                 experiment, self.cache, *rows[:2], checkpoint, **material, key=key, say=self.say
@@ -184,9 +191,10 @@ class Study:
             "key": key,
         }
         if experiment.split == "photo" and experiment.seed == 0 and experiment.share == 1 and not experiment.strategy:
-            self._keep_examples(folder, method)
+            from_main(lambda: self._keep_examples(folder, method))
         environment = self._environment(trained) | {"scoring_seconds": round(time.perf_counter() - scoring, 1)}
-        return records.write(folder, experiment.to_dict(), summary, per_image, trained.log, environment)
+        parts = experiment.to_dict(), summary, per_image, trained.log, environment
+        return from_main(lambda: records.write(folder, *parts))
 
     def _before(self, experiment: Experiment, parent: Experiment | None, start: Path | None, test: np.ndarray) -> dict:
         """The test means of the weights that training started from; a parent run has measured its own.
@@ -217,9 +225,10 @@ class Study:
         folder = self.results / "runs" / (name + suffix) / "seed0"
         settings = {"name": name, "model": name, "size": self.size, "split": by, "subset": self.subset}
         key = records.run_key([str(settings), self.cache.data_hash, records.source_hash()])
-        kept = records.reusable(folder, key)
-        if kept is not None:
-            return kept
+        with self._alone(folder):
+            return from_main(lambda: records.reusable(folder, key)) or self._score(name, by, folder, settings, key)
+
+    def _score(self, name: str, by: str, folder: Path, settings: dict, key: str) -> Record:
         split = self.split(by)
         if name == "constant_shift":
             shift = evaluation.fit_constant_shift(self.cache, self.cache.rows(split.train))
@@ -233,9 +242,9 @@ class Study:
             val = evaluation.evaluate_cached(method, self.cache, self.cache.rows(split.val))
             tables.append(_tagged(val, "val"))
         if by == "photo":
-            self._keep_examples(folder, method)
-        summary = _summary(test) | {"key": key}
-        return records.write(folder, settings, summary, pd.concat(tables), None, self._environment())
+            from_main(lambda: self._keep_examples(folder, method))
+        parts = settings, _summary(test) | {"key": key}, pd.concat(tables), None, self._environment()
+        return from_main(lambda: records.write(folder, *parts))
 
     def examples(self) -> list[Entry]:
         """Test composites for the qualitative figures, spread over the list; a third photographs if there are any."""
@@ -247,19 +256,29 @@ class Study:
 
     def _keep_examples(self, folder: Path, method: evaluation.Method) -> None:
         """The method's output on the example pictures, as PNG: figures are made from records alone."""
-        target = folder / "examples"
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
-        for item in HarmonyDataset(self.examples(), self.size):
-            pictures = {"": method(255 * item["composite"][None], item["mask"][None])[0]}
-            if folder.parent.name.startswith("identity"):
-                pictures |= {".real": 255 * item["target"], ".mask": 255 * item["mask"].expand(3, -1, -1)}
-            for suffix, picture in pictures.items():
-                levels = picture.clamp(0, 255).round().byte().permute(1, 2, 0).cpu().numpy()
-                Image.fromarray(levels).save(target / f"{item['name']}{suffix}.png")
+        (folder / "metrics.json").unlink(missing_ok=True)  # from here to the end of `records.write` there is no record
+        with building(folder / "examples") as target:
+            for item in HarmonyDataset(self.examples(), self.size):
+                pictures = {"": method(255 * item["composite"][None], item["mask"][None])[0]}
+                if folder.parent.name.startswith("identity"):
+                    pictures |= {".real": 255 * item["target"], ".mask": 255 * item["mask"].expand(3, -1, -1)}
+                for suffix, picture in pictures.items():
+                    levels = picture.clamp(0, 255).round().byte().permute(1, 2, 0).cpu().numpy()
+                    Image.fromarray(levels).save(target / f"{item['name']}{suffix}.png")
+
+    def _alone(self, folder: Path) -> AbstractContextManager[None]:
+        """The run of a folder for this process; of ranks that train together, the first stands for all."""
+        if os.environ.get("RANK", "0") != "0":
+            return nullcontext()
+        words = f"{folder.parent.name}, {folder.name}: another process is at this run; waiting for it"
+        return alone(folder / ".lock", lambda: self.say(words))
 
     def _folder(self, experiment: Experiment) -> Path:
         return self.results / "runs" / experiment.name / f"seed{experiment.seed}"
+
+    def place(self, experiment: Experiment) -> tuple[Path, str]:
+        """The folder of a run's record, and the key of a record that is up to date."""
+        return self._folder(experiment), self.like(experiment)._key(experiment)
 
     def _parent(self, experiment: Experiment) -> Experiment | None:
         return experiments.parent(experiment, self.profile, self.data)
@@ -276,23 +295,23 @@ class Study:
             parts.append(checkpoints.digest(Path(experiment.start)))
         return records.run_key(parts)
 
-    def _finished(self, experiment: Experiment) -> Record | None:
+    def finished(self, experiment: Experiment) -> Record | None:
         """The record of a run that need not be made again: beside this machine's own checkpoint, with the same key."""
         if self.like(experiment) is not self:
-            return self.like(experiment)._finished(experiment)
-        folder, label = self._folder(experiment), f"{experiment.name}, seed {experiment.seed}"
+            return self.like(experiment).finished(experiment)
+        folder, words = self._folder(experiment), f"{experiment.name}, seed {experiment.seed}"
         kept = records.reusable(folder, self._key(experiment))
         if kept is not None and ("diverged" in kept.metrics or (folder / "checkpoint.pt").is_file()):
-            self.say(f"{label}: finished before with the same configuration, data and source; kept")
+            self.say(f"{words}: finished before with the same configuration, data and source; kept")
             return kept
-        if (folder / records.MADE_HERE).is_file():
-            self.say(f"{label}: there is a record, but configuration, data or source has changed since; training again")
+        if (folder / records.MADE_HERE).is_file() and (folder / "metrics.json").is_file():
+            self.say(f"{words}: there is a record, but configuration, data or source has changed since; training again")
         return None
 
     def _write_diverged(self, experiment: Experiment, error: training.Diverged) -> Record:
         summary = {"diverged": str(error), "key": self._key(experiment)}
-        folder = self._folder(experiment)
-        return records.write(folder, experiment.to_dict(), summary, None, error.log, self._environment())
+        parts = experiment.to_dict(), summary, None, error.log, self._environment()
+        return from_main(lambda: records.write(self._folder(experiment), *parts))
 
     def _environment(self, trained: training.Trained | None = None) -> dict:
         extra = {"profile": self.profile.name, "data": self.data, "data_hash": self.cache.data_hash}
@@ -304,7 +323,7 @@ class Study:
 def open_study(profile: str = "auto", data: str = "auto", say: Callable = print) -> Study:
     """Resolve profile and data (``auto``: the best at hand), make the embedded set if needed, say what was chosen."""
     chosen = config.profile(profile, name_of(data))
-    name, root = locate(data, chosen.scenes, say)
+    name, root = from_main(lambda: locate(data, chosen.scenes, say))
     typical = experiments.resolve(experiments.UNET, chosen, name)
     study = Study(chosen, name, root, results_dir(chosen.name, name), typical.subset, typical.size, say)
     say(f"profile {chosen.name} ({chosen.purpose}; {chosen.time}) on {name}; results in {shown(study.results)}")
@@ -317,26 +336,8 @@ def results_of(profile: str = "auto", data: str = "auto") -> Path:
     return results_dir(config.profile(profile, name).name, name)
 
 
-def is_outputs(name: str) -> bool:
-    """Whether a method's name is a folder of pictures that it has made, and no run's."""
-    return Path(name).is_dir() and not any((Path(name) / file).is_file() for file in ("checkpoint.pt", "config.json"))
-
-
-def method_from(name: str) -> tuple[evaluation.Method, int | None]:
-    """(method, its own size or None) from a method's name or the path of a checkpoint."""
-    if name in evaluation.baselines.BASELINES:
-        return evaluation.baseline(name), None
-    if name == fullres.HARMONIZER:
-        return evaluation.network(fullres.load()), None
-    path = checkpoints.find(name)
-    if path is None:
-        known = ", ".join((fullres.HARMONIZER, *evaluation.baselines.BASELINES))
-        raise HarmonyError(f"method {name!r}: neither one of {known} nor a checkpoint file; give one of them")
-    model = training.load_model(path)
-    return evaluation.network(model), model.size
-
-
-def _label(experiment: Experiment) -> str:
+def label(experiment: Experiment) -> str:
+    """``name:seed``."""
     return f"{experiment.name}:{experiment.seed}"
 
 

@@ -5,7 +5,9 @@ from pathlib import Path
 import pandas as pd
 
 from harmonylib import experiments, metrics, paper_values
+from harmonylib.errors import plain
 from harmonylib.evidence import Evidence
+from harmonylib.paths import write_text
 from harmonylib.statistics import Interval
 
 TITLES = {
@@ -232,21 +234,24 @@ ALL = {
 def write(results: Path, name: str, table: pd.DataFrame, caption: str) -> list[Path]:
     """tables/<name>.csv, .md and .tex."""
     folder = results / "tables"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     paths = [folder / f"{name}.{suffix}" for suffix in ("csv", "md", "tex")]
-    table.to_csv(paths[0], index=False, lineterminator="\n")
-    paths[1].write_text(f"{caption}\n\n{markdown(table)}\n")
+    write_text(paths[0], table.to_csv(index=False, lineterminator="\n"))
+    write_text(paths[1], f"{caption}\n\n{markdown(table)}\n")
     latex = table.astype(str).to_latex(
         index=False, escape=True, caption=caption.replace("%", r"\%"), label=f"tab:{name}"
     )
-    paths[2].write_text(latex)
+    write_text(paths[2], latex)
     return paths
 
 
 def markdown(table: pd.DataFrame) -> str:
     """A table in GitHub's Markdown."""
-    cells = [[str(c).replace("|", r"\|").replace("\n", " ") for c in row] for row in table.to_numpy()]
-    header = "| " + " | ".join(map(str, table.columns)) + " |\n|" + "---|" * table.shape[1]
+    rows = [table.columns, *table.to_numpy()]
+    header, *cells = (
+        [plain(str(c)).replace("\n", " ").replace("|", r"\|").replace("<", "&lt;") for c in row] for row in rows
+    )
+    header = "| " + " | ".join(header) + " |\n|" + "---|" * table.shape[1]
     return "\n".join([header, *("| " + " | ".join(row) + " |" for row in cells)])
 
 

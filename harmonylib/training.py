@@ -1,28 +1,31 @@
 """One run: from an experiment and prepared data to weights, a learning curve and a score before the first step.
 
 The order of the pictures is a function of (seed, pass), not of a loader's state, so a run that is resumed in the
-middle of an epoch sees the same batches, and on CPU ends with the same bits, as one that was never interrupted.
+middle of an epoch sees the same batches, and on CPU ends with the same bits, as one that was never interrupted. Of
+several processes (`distributed`) each takes a share of every batch: the same run, but for the rounding of sums.
 """
 
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from tqdm import tqdm
 
-from harmonylib import checkpoints, evaluation, losses, models
+from harmonylib import checkpoints, distributed, evaluation, interruption, losses, models
 from harmonylib.batches import Perturbed, Triplets
 from harmonylib.config import Experiment, experiment_from
 from harmonylib.data.cache import Cache
 from harmonylib.errors import HarmonyError
 from harmonylib.paths import shown
+from harmonylib.reading import DAMAGE
 
 CHECKPOINT_SECONDS = 300
 READ_LOSS_EVERY = 50  # steps, on a GPU
@@ -82,34 +85,46 @@ def train(
         full_count: number of training pictures before a share was taken (default: all that are given).
         key: what the run depends on (configuration, data, source); another key in the checkpoint starts afresh.
 
-    Raises HarmonyError when `start` is of another network; Diverged when the loss is no longer finite.
+    Raises HarmonyError when `start` is of another network, or a process would have no picture; Diverged when the loss
+    is no longer finite; Interrupted, after a checkpoint, when SIGTERM came.
     """
+    every = checkpoints.interval(CHECKPOINT_SECONDS)
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     full_count = full_count or len(train_rows if photographs is None else photographs)
     run = Run(experiment, cache, val_rows, checkpoint, full_count, key)
     if photographs is None:
-        run.batches = batches(cache, train_rows, experiment.batch_size, experiment.seed, run.device)
+        run.batches = batches(cache, train_rows, experiment.batch_size, experiment.seed, run.device, run.share)
     else:
-        run.batches = Perturbed(photographs, experiment.lemart, experiment.batch_size, experiment.seed, run.device)
+        drawn = experiment.batch_size, experiment.seed, run.device, run.share
+        run.batches = Perturbed(photographs, experiment.lemart, *drawn)
     if start is not None:
         run.take_weights(start)
     if run.resume():
         say(f"{run.label}: resumed at step {run.state['step']} of {run.steps}")
     else:
         run.validate(run.few, epoch=None)
-    watched = sys.stderr.isatty()  # a person sees a bar that moves; files and executed notebooks get plain lines
+    # A person sees a bar that moves; files and executed notebooks get plain lines.
+    watched = sys.stderr.isatty() and distributed.is_main()
     clock = started, first = time.perf_counter(), run.state["step"]
     kept = started
-    for step in tqdm(range(first, run.steps), run.label, run.steps, initial=first, disable=not watched, leave=False):
-        run.step(step)
-        if step + 1 in run.curve:
-            epoch = run.epoch_ends.get(step + 1)
-            run.validate(run.few if epoch is None else val_rows, epoch)
-            if epoch and not watched:
-                say(f"{run.label}: {run.last_point()}, {_time_left(clock, step + 1, run.steps)} left")
-        if time.perf_counter() - kept > CHECKPOINT_SECONDS:
-            run.keep(finished=False)
-            kept = time.perf_counter()
-    run.keep(finished=True)
+    bar = tqdm(range(first, run.steps), run.label, run.steps, initial=first, disable=not watched, leave=False)
+    with interruption.noted() as asked:
+        for step in bar:
+            run.step(step)
+            if step + 1 in run.curve:
+                epoch = run.epoch_ends.get(step + 1)
+                run.validate(run.few if epoch is None else val_rows, epoch)
+                if epoch and not watched:
+                    say(f"{run.label}: {run.last_point()}, {_time_left(clock, step + 1, run.steps)} left")
+            due = time.perf_counter() - kept > every
+            stopping, due = distributed.any_of(asked() and step + 1 < run.steps, due)
+            if stopping or due:
+                run.keep(finished=False)
+                kept = time.perf_counter()
+            if stopping:
+                words = f"stopped at step {step + 1} of {run.steps}, as SIGTERM asked, and saved"
+                raise interruption.Interrupted(f"{run.label}: {words}; the same command goes on from there")
+        run.keep(finished=True)
     return run.result()
 
 
@@ -125,8 +140,11 @@ class Run:
         self.device = self.accelerator.device
         checkpoints.seed_everything(experiment.seed)
         model = models.build(experiment.model, **experiment.options).to(memory_format=torch.channels_last)
+        self.share = distributed.share(experiment.batch_size, experiment.micro_batch, model)
+        model = distributed.normalise_together(model)
         self.model, self.optimiser = self.accelerator.prepare(model, _optimiser(experiment, model))
-        self.method, self.loss_of = evaluation.network(self.model), losses.of(experiment)
+        self.method = evaluation.network(self.accelerator.unwrap_model(self.model))
+        self.loss_of = losses.of(experiment)
         self.steps = total_steps(experiment, full_count)
         self.epoch_ends, self.curve = validations(experiment, self.steps)
         self.few = val_rows[np.linspace(0, len(val_rows) - 1, min(CURVE_IMAGES, len(val_rows))).astype(int)]
@@ -137,17 +155,22 @@ class Run:
             torch.cuda.reset_peak_memory_stats(self.device)
 
     def step(self, number: int) -> None:
-        """One optimiser step, its gradient accumulated over micro-batches. Raises Diverged: the loss is not finite."""
+        """One optimiser step, its gradient accumulated over micro-batches and summed over processes.
+
+        Raises Diverged: the loss is not finite.
+        """
         self.model.train()
-        batch, size = self.batches[number], self.experiment.micro_batch or self.experiment.batch_size
+        batch, sizes = self.batches[number], [len(part) for part in self.share.parts]
         for group in self.optimiser.param_groups:
             group["lr"] = _learning_rate(self.experiment, number, self.steps)
         self.optimiser.zero_grad()
-        for composite, mask, target in zip(*(tensor.split(size) for tensor in batch), strict=True):
-            with self.accelerator.autocast():
-                prediction = self.model(composite, mask)
-            loss = self.loss_of(prediction.float(), target, mask) * (len(mask) / self.experiment.batch_size)
-            self.accelerator.backward(loss)
+        for part, (composite, mask, target) in enumerate(zip(*(tensor.split(sizes) for tensor in batch), strict=True)):
+            last = part == len(sizes) - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                with self.accelerator.autocast():
+                    prediction = self.model(composite, mask)
+                loss = self.loss_of(prediction.float(), target, mask) * (len(mask) / self.experiment.batch_size)
+                self.accelerator.backward(loss * distributed.world_size())  # what it averages is to be a sum
             self.pending += loss.detach()
         self.optimiser.step()
         self.state["step"], self.state["loss_count"] = number + 1, self.state["loss_count"] + 1
@@ -178,6 +201,8 @@ class Run:
     def keep(self, finished: bool) -> None:
         """Write the checkpoint; a finished one holds what the record needs, an unfinished one all of the state."""
         self._read_loss()
+        if not distributed.is_main():
+            return
         self.state["seconds"] = self.before + time.perf_counter() - self.started
         content = {"experiment": self.experiment.to_dict(), "key": self.key, "finished": finished, "state": self.state}
         content["model"] = self.accelerator.unwrap_model(self.model).state_dict()
@@ -189,10 +214,8 @@ class Run:
 
     def resume(self) -> bool:
         """Take up an unfinished run with the same key, if the checkpoint holds one."""
-        if not self.checkpoint.is_file():
-            return False
-        saved = checkpoints.load(self.checkpoint)
-        if saved.get("key") != self.key or saved.get("finished"):
+        saved = _saved(self.checkpoint, self.key, finished=False)
+        if saved is None:
             return False
         self.accelerator.unwrap_model(self.model).load_state_dict(saved["model"])
         self.optimiser.load_state_dict(saved["optimiser"])
@@ -219,7 +242,7 @@ class Run:
         return _trained(self.accelerator.unwrap_model(self.model), self.state, self.device)
 
     def _read_loss(self) -> None:
-        self.state["loss_sum"] += self.pending.item()
+        self.state["loss_sum"] += distributed.add_up(self.pending).item()
         self.pending.zero_()
         if not np.isfinite(self.state["loss_sum"]):
             raise self._diverged()
@@ -239,26 +262,35 @@ class Diverged(HarmonyError):
 
 def finished(checkpoint: Path, key: str) -> Trained | None:
     """The run in `checkpoint`, if it is finished and depended on the same configuration, data and source."""
-    if not checkpoint.is_file():
-        return None
-    saved = checkpoints.load(checkpoint)
-    if not saved.get("finished") or saved["key"] != key:
-        return None
-    return _trained(load_model(checkpoint), saved["state"], torch.device("cpu"))
+    saved = _saved(checkpoint, key, finished=True)
+    return saved and _trained(load_model(checkpoint), saved["state"], torch.device("cpu"))
+
+
+def _saved(checkpoint: Path, key: str, finished: bool) -> dict | None:
+    """The checkpoint, if it is of a run with this key that is finished, or is not; the main process decides."""
+
+    def fits() -> bool:
+        saved = checkpoints.load(checkpoint) if checkpoint.is_file() else {}
+        return saved.get("key") == key and bool(saved.get("finished")) == finished
+
+    return checkpoints.load(checkpoint) if distributed.from_main(fits) else None
 
 
 def load_model(checkpoint: Path) -> torch.nn.Module:
     """The network of a checkpoint, in evaluation mode, on the GPU if there is one; `model.size` is the side in px that
     it was trained at."""
-    saved = checkpoints.load(checkpoint)
+    saved, name = checkpoints.load(checkpoint), "its network"
     try:
         experiment = experiment_from(saved["experiment"])
+        name = experiment.model
+        with torch.device("meta"):  # first without memory: its options may ask for any amount
+            shapes = {k: v.shape for k, v in models.build(experiment.model, **experiment.options).state_dict().items()}
+        if shapes != {k: v.shape for k, v in saved["model"].items()}:
+            raise TypeError("other weights than its network has")
         model = models.build(experiment.model, **experiment.options)
         model.load_state_dict(saved["model"])
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise HarmonyError(
-            f"{checkpoint}: does not fit {saved['experiment'].get('model')} as it is now; train again"
-        ) from error
+    except (RuntimeError, *DAMAGE) as error:
+        raise HarmonyError(f"{checkpoint}: does not fit {name} as it is now; train again") from error
     model.size = experiment.size
     return model.to("cuda" if torch.cuda.is_available() else "cpu", memory_format=torch.channels_last).eval()
 
@@ -277,7 +309,8 @@ def _accelerator(precision: str) -> Accelerator:
     if short == "fp16" and not torch.cuda.is_available():
         raise HarmonyError("precision float16: needs a GPU; use float32 or bfloat16 here")
     AcceleratorState._reset_state()  # runs of one kernel may differ in precision; accelerate keeps the first one's
-    return Accelerator(mixed_precision=short, cpu=not torch.cuda.is_available())
+    alike = DistributedDataParallelKwargs(broadcast_buffers=False)  # these are the same in all processes as it is
+    return Accelerator(mixed_precision=short, cpu=not torch.cuda.is_available(), kwargs_handlers=[alike])
 
 
 def _optimiser(experiment: Experiment, model: torch.nn.Module) -> torch.optim.Optimizer:

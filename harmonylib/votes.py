@@ -12,12 +12,13 @@ import pandas as pd
 from scipy.sparse.csgraph import connected_components
 
 from harmonylib.errors import HarmonyError
-from harmonylib.leaderboard import read_table
 from harmonylib.paths import whole_file
+from harmonylib.reading import read_table
 
 COLUMNS = ("winner", "loser")
 ADVICE = "a row holds winner, loser and picture"  # and may hold tie, sitting
 RESAMPLES = 1000
+MOST = 50_000_000  # comparisons counted: pictures times pairs of methods
 PRIOR = 0.01  # of choix's regularisation: a method that never lost has a finite score
 
 
@@ -43,7 +44,7 @@ def keep(text: str, path: str | Path) -> None:
     if not text:
         return
     new, path = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False), Path(path)
-    old = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else new[:0]
+    old = read_table(path, COLUMNS, ADVICE, dtype=str, keep_default_na=False) if path.is_file() else new[:0]
     sitting = old.get("sitting", pd.Series("", old.index))  # a file of somebody else's has none
     together = pd.concat([old[~sitting.isin(new["sitting"])], new])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,6 +62,8 @@ def scores(votes: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     methods = sorted({*votes["winner"], *votes["loser"]})
     winner, loser = (pd.Categorical(votes[column], methods).codes for column in COLUMNS)
     picture = pd.factorize(votes.get("picture", votes.index))[0]
+    if (picture.max() + 1) * len(methods) ** 2 > MOST:
+        raise HarmonyError(f"votes: {len(methods)} methods on {picture.max() + 1} pictures are too many to compare")
     wins = np.zeros((picture.max() + 1, len(methods), len(methods)))  # of one over another, picture by picture
     half = (votes.get("tie", pd.Series("", votes.index)) == "yes").to_numpy() / 2
     np.add.at(wins, (picture, winner, loser), 1 - half)

@@ -12,10 +12,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Condition
 
-from harmonylib.errors import HarmonyError
+from harmonylib.errors import HarmonyError, one_line
+from harmonylib.interruption import end_with, leaving
 from harmonylib.paths import ROOT
 
 DONE = "--- done ---"
+PARENT = "HARMONY_PARENT"  # environment variable: the process that wants the work
 MOST = 4  # processes; each holds torch and the training pictures, about 1 GB
 
 
@@ -33,11 +35,12 @@ def run(
     `needs` says of a job which other job must end before it; `module` is run with profile and data, and reads jobs.
     Raises HarmonyError with the message of the first that failed; what was finished stays.
     """
-    queue, processes = Queue(jobs, needs), [_start(module, profile, data) for _ in range(min(workers, len(jobs)))]
-    with ThreadPoolExecutor(len(processes)) as pool:
+    queue = Queue(jobs, needs)
+    processes = [_start(module, profile, data, number) for number in range(min(workers, len(jobs)))]
+    with leaving(), ThreadPoolExecutor(len(processes)) as pool:
         try:
             endings = list(pool.map(lambda process: _work(process, queue, say), processes))
-        except BaseException:  # an interrupt of the notebook reaches this process only
+        except BaseException:  # an interrupt of the notebook reaches this process only; the others save and leave
             queue.stop()
             for process in processes:
                 process.terminate()
@@ -75,11 +78,20 @@ class Queue:
             self.changed.notify_all()
 
 
-def _start(module: str, profile: str, data: str) -> subprocess.Popen:
+def _start(module: str, profile: str, data: str, number: int) -> subprocess.Popen:
     command = [sys.executable, "-u", "-W", "ignore", "-m", module, profile, data]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", PARENT: str(os.getpid())} | gpu(number)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, bufsize=1, **pipes)
+
+
+def gpu(number: int) -> dict[str, str]:
+    """The environment of a process that is to see one of this machine's GPUs alone; nothing where there is none."""
+    import torch  # only here: a worker starts sooner without
+
+    count = torch.cuda.device_count()
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
+    return {"CUDA_VISIBLE_DEVICES": seen.split(",")[number % count]} if count else {}
 
 
 def _work(process: subprocess.Popen, queue: Queue, say: Callable) -> str | None:
@@ -110,15 +122,17 @@ def main(arguments: list[str]) -> int:
     from harmonylib.study import open_study
 
     profile, data = arguments
+    if PARENT in os.environ:
+        end_with(int(os.environ[PARENT]))
     try:
         study = open_study(profile, data)
         for job in map(str.strip, sys.stdin):
             name, seed = job.split(":")
             study.run(experiments.resolve(experiments.get(name), study.profile, study.data), int(seed))
             print(DONE)
-    except HarmonyError as error:
-        print(error)
-        return 2
+    except (HarmonyError, OSError) as error:
+        print(one_line(error))
+        return getattr(error, "exit_code", 2)
     return 0
 
 

@@ -91,6 +91,7 @@ def write_diverged(results: Path, name: str, seed: int) -> None:
     log = pd.DataFrame({"step": [0, 1], "train_loss": [np.nan, 9e9], "val_fmse": [1400.0, np.nan]})
     environment = ENVIRONMENT | {"data": "embedded"}
     folder = results / "runs" / name / f"seed{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
     records.write(folder, config, {"diverged": f"{name}: step 1: the loss is inf"}, None, log, environment)
 
 
@@ -142,6 +143,7 @@ def _of_seed(value, seed: int) -> float:
 
 def _write_run(results, name, seed, config, summary, tables, log, data):
     folder = results / "runs" / name / f"seed{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
     records.write(folder, config, summary, pd.concat(tables), log, ENVIRONMENT | {"data": data})
     if seed:
         return

@@ -15,7 +15,18 @@ from PIL import Image
 from harmonylib import cli, evaluation, experiments, metrics, plan
 from harmonylib.data.layout import read_entries
 
-COMMANDS = ["doctor", "data fetch", "data prepare", "data verify", "train", "evaluate", "score", "composites", "plan"]
+COMMANDS = [
+    "doctor",
+    "data fetch",
+    "data prepare",
+    "data verify",
+    "train",
+    "sweep",
+    "evaluate",
+    "score",
+    "composites",
+    "plan",
+]
 COMMANDS += ["report", "check-records", "harmonize", "leaderboard", "votes", "export"]
 
 

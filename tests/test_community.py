@@ -37,6 +37,7 @@ def write(folder, name: str, seed: int, share: float, data: str) -> None:
     means = {metric: float(f"{rows[metric].mean():.6g}") for metric in community.METRICS}
     env = {"git_sha": "a" * 40, "git_dirty": False, "data_hash": "d", "source_hash": "s", "data": data, "profile": "t4"}
     place = folder / "runs" / name / f"seed{seed}"
+    place.mkdir(parents=True, exist_ok=True)
     records.write(place, config, {"test": {"bcmi256": means | {"n": 50.0}}}, rows, log, env)
 
 

@@ -58,6 +58,7 @@ def write(results, name: str, share: float, subset: str = "HCOCO", study: str = 
     steps = np.arange(0, 50, 10)
     log = pd.DataFrame({"step": steps, "train_loss": [np.nan, 4, 3, 2, 1], "val_fmse": 900.0 - steps})
     folder = results / "runs" / name / "seed0"
+    folder.mkdir(parents=True, exist_ok=True)
     records.write(folder, {"study": study, "learning_rate": 0.002}, {"parameters": 1}, rows, log, {})
     (folder / "examples").mkdir()
     mask = np.zeros((SIDE, SIDE, 3), np.uint8)
@@ -81,6 +82,7 @@ def whole(tmp_path_factory):
         {"step": [0, 10, 20, 30], "train_loss": [np.nan, 5, 70, np.inf], "val_fmse": [900, 1e3, 1e4, np.inf]}
     )
     trial = results / "runs" / experiments.TRIAL / "seed0"
+    trial.mkdir(parents=True, exist_ok=True)
     records.write(trial, {"study": "lemart", "learning_rate": 0.027}, {"diverged": "step 30"}, None, log, {})
     return Evidence(results)
 

@@ -273,7 +273,7 @@ class TestPictures:
             (
                 "a.gif",
                 saved(Image.new("L", (9, 9)), "GIF", save_all=True, append_images=[Image.new("L", (9, 9), 255)]),
-                "2 frames",
+                "several frames",
             ),
             ("a.tif", saved(Image.new("F", (9, 9)), "TIFF"), "mode F"),
             ("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "format is not known"),

@@ -201,14 +201,14 @@ def test_a_record_of_what_starts_from_another_run(study, monkeypatch):
     monkeypatch.setitem(
         experiments.EXPERIMENTS, "pretrain_swinih", replace(experiments.PRETRAIN, photographs="target", ratio=0.3)
     )
-    assert study._finished(small("swinih_lemart")) is None
+    assert study.finished(small("swinih_lemart")) is None
 
 
 def test_the_trial_of_the_printed_rate_may_diverge(study):
     trial = replace(small(experiments.TRIAL), learning_rate=1e30)
     record = study.run(trial)
     assert "not finite" in record.metrics["diverged"] and not (record.folder / "per_image.csv").exists()
-    assert study._finished(trial) is not None
+    assert study.finished(trial) is not None
     with pytest.raises(training.Diverged):
         study.run(replace(small("pretrain_swinih"), learning_rate=1e30))
 

@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
 ROOT = Path(__file__).resolve().parent.parent
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MAGIC = re.compile(r"^\s*[!%]")
-CLONE = "!git clone -q --depth 1 https://github.com/{REPO} /content/companion"
+CLONE = '!git clone -q --depth 1 {BRANCH and "--branch " + BRANCH} https://github.com/{REPO} /content/companion'
 
 pytestmark = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 
@@ -49,6 +50,21 @@ def test_kernel(path):
     assert len(ids) == len(set(ids))
 
 
+def test_colab_gives_a_gpu_to_those_that_train(path):
+    metadata = read(path)["metadata"]
+    trains = path.name.startswith(("03", "04", "05"))
+    assert metadata.get("accelerator") == ("GPU" if trains else None)
+    assert metadata.get("colab", {}).get("gpuType") == ("T4" if trains else None)
+
+
+def test_nothing_newer_than_the_oldest_python(path):
+    """Colab's IPython 7.34 turns a line with ! into a call, as every later one does; the rest is Python 3.11."""
+    for cell in code_cells(path):
+        code = TransformerManager().transform_cell(source(cell))
+        ast.parse(code, feature_version=(3, 11))
+        assert code.count("get_ipython()") == source(cell).count(CLONE)
+
+
 def test_stripped(path):
     for cell in code_cells(path):
         assert cell["outputs"] == []
@@ -61,7 +77,7 @@ def test_begins_with_a_title_and_the_parameters(path):
     assert source(first).startswith("# ")
     tagged = [i for i, cell in enumerate(code_cells(path)) if "parameters" in cell["metadata"].get("tags", [])]
     assert tagged == [0]
-    assert parameters(path)[:2] == ["PROFILE", "DATA"]
+    assert parameters(path)[:3] == ["PROFILE", "DATA", "DRIVE"]
 
 
 def test_every_parameter_is_used(path):
@@ -102,6 +118,7 @@ def test_outside_colab_the_bootstrap_finds_the_checkout(path, monkeypatch):
     )
     assert names["ROOT"] == ROOT
     assert sys.path[0] == str(ROOT)
+    assert sys.path.count(str(ROOT)) == 1
 
 
 def test_only_the_guarded_clone_is_no_python(path):
@@ -128,7 +145,7 @@ def test_more_argument_than_code(path):
 
 def test_links_lead_to_notebooks_that_are_there(path):
     text = "".join(source(cell) for cell in read(path)["cells"] if cell["cell_type"] == "markdown")
-    for target in re.findall(r"\]\(([^)#]+\.ipynb)\)", text):
+    for target in re.findall(r"\]\((?!https:)([^)#]+\.ipynb)\)", text):
         assert (path.parent / target).is_file(), target
 
 

@@ -13,6 +13,7 @@ from harmonylib.errors import HarmonyError
 from harmonylib.study import open_study
 
 NAMES = ("unet", "s2am", "swinih")
+ENVIRONMENT = {"profile": "smoke", "data": "tiny", "seconds": 10.0, "scoring_seconds": 2.0}
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_the_prediction_is_compared_with_what_happened(study, costs, tmp_path, c
     os.utime(file, (0, 0))
     folder = study.results / "runs" / "unet" / "seed0"
     folder.mkdir(parents=True)
-    records.write_json(folder / "env.json", {"seconds": 10.0, "scoring_seconds": 2.0})
+    records.write_json(folder / "env.json", ENVIRONMENT)
     (folder / records.MADE_HERE).touch()
     capsys.readouterr()
     plan.compare(study, file)
@@ -76,7 +77,7 @@ def test_all_of_it_is_compared_with_the_time_that_passed(study, costs, tmp_path,
         for seed in range(int(table.loc[name, "seeds"])):
             folder = study.results / "runs" / name / f"seed{seed}"
             folder.mkdir(parents=True)
-            records.write_json(folder / "env.json", {"seconds": 10.0, "scoring_seconds": 2.0})
+            records.write_json(folder / "env.json", ENVIRONMENT)
             (folder / records.MADE_HERE).touch()
     capsys.readouterr()
     plan.compare(study, file)

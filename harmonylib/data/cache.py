@@ -15,17 +15,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import pandas as pd
 import PIL
 
 from harmonylib.data.layout import Entry, open_mask, open_rgb, problems
-from harmonylib.errors import HarmonyError
+from harmonylib.errors import HarmonyError, one_line
 from harmonylib.metrics import resize_image, resize_mask
-from harmonylib.paths import building, data_dir, shown
+from harmonylib.paths import alone, beside, building, data_dir, shown
+from harmonylib.reading import DAMAGE, read_json, read_table
 
 FORMAT = 2
+INDEX = ("subset", "name", "photo", "group", "kind", "real", "mask")
+KINDS = {"name": str, "photo": str, "group": str, "real": int, "mask": int}
+AGAIN = "delete its folder, and it is made again"
 ROUND, SHARE = 256, 8  # files that threads take on at once, and how many each of them
 
 
@@ -68,9 +73,15 @@ def prepare(entries: list[Entry], size: int, workers: int | None = None, say=pri
     files = sorted({str(path) for e in entries for path in e.files})
     key = _key(size, files, (f"{e.subset}/{e.name}" for e in entries))
     folder = data_dir() / "cache" / f"{root.name}-{size}-{key}"
-    if (folder / "manifest.json").is_file():
-        return open_cache(folder)
+    if not (folder / "manifest.json").is_file():
+        with _alone(folder, say):
+            if not (folder / "manifest.json").is_file():
+                _prepare(folder, entries, files, size, workers)
+                say(f"prepared {len(entries)} composites at {size} px in {shown(folder)}")
+    return open_cache(folder)
 
+
+def _prepare(folder: Path, entries: list[Entry], files: list[str], size: int, workers: int | None) -> None:
     workers = workers or min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as pool:
         bad = [line for found in _in_order(pool, problems, _by_photograph(entries)) for line in found]
@@ -79,9 +90,7 @@ def prepare(entries: list[Entry], size: int, workers: int | None = None, say=pri
             raise HarmonyError(bad[0] + more)
         with building(folder) as started:
             _write_arrays(started, entries, size, pool)
-            _write_manifest(started, files, root, size, pool)
-    say(f"prepared {len(entries)} composites at {size} px in {shown(folder)}")
-    return open_cache(folder)
+            _write_manifest(started, files, entries[0].root, size, pool)
 
 
 @dataclass(frozen=True)
@@ -97,23 +106,42 @@ def prepare_photographs(files: Sequence[Path], size: int, say=print) -> Photogra
     root = Path(os.path.commonpath({os.path.dirname(file) for file in files}))
     folder = data_dir() / "cache" / f"{root.name}-{size}-{_key(size, files)}"
     if not (folder / "manifest.json").is_file():
-        with building(folder) as started, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            _write_array(started / "real.npy", files, lambda path: _picture(path, size), (size, size, 3), pool)
-            _write_manifest(started, files, root, size, pool)
-        say(f"prepared {len(files)} photographs at {size} px in {shown(folder)}")
-    return Photographs(np.load(folder / "real.npy", mmap_mode="r"), _manifest(folder)["data_hash"])
+        with _alone(folder, say):
+            if not (folder / "manifest.json").is_file():
+                with building(folder) as started, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+                    _write_array(started / "real.npy", files, lambda path: _picture(path, size), (size, size, 3), pool)
+                    _write_manifest(started, files, root, size, pool)
+                say(f"prepared {len(files)} photographs at {size} px in {shown(folder)}")
+    return Photographs(_mapped(folder / "real.npy"), _manifest(folder)[1])
+
+
+def _alone(folder: Path, say):
+    return alone(beside(folder, "lock"), lambda: say(f"{shown(folder)}: another process prepares it; waiting"))
 
 
 def open_cache(folder: Path) -> Cache:
-    """Map a prepared cache into memory."""
-    manifest = _manifest(folder)
-    arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("composite", "real", "mask")]
-    index = pd.read_csv(folder / "index.csv", dtype={"name": str, "photo": str, "group": str})
-    return Cache(folder, manifest["size"], *arrays, index, manifest["data_hash"])
+    """Map a prepared cache into memory. Raises HarmonyError where its files are damaged or do not go together."""
+    try:
+        size, data_hash = _manifest(folder)
+        composite, real, mask = (_mapped(folder / f"{name}.npy") for name in ("composite", "real", "mask"))
+        index = read_table(folder / "index.csv", INDEX, AGAIN, dtype=KINDS)
+        rows = {"real": len(real), "mask": len(mask)}
+        sound = len(index) == len(composite) and all(index[k].between(0, n - 1).all() for k, n in rows.items())
+        if not sound or [a.shape[1:] for a in (composite, real, mask)] != [(size, size, 3)] * 2 + [(size, size)]:
+            raise ValueError("its arrays are not those of its index")
+    except (OSError, EOFError, TokenError, *DAMAGE) as error:
+        raise HarmonyError(f"{shown(folder)}: a damaged cache ({one_line(error)}); {AGAIN}") from None
+    return Cache(folder, size, composite, real, mask, index, data_hash)
 
 
-def _manifest(folder: Path) -> dict:
-    return json.loads((folder / "manifest.json").read_text())
+def _mapped(file: Path) -> np.ndarray:
+    return np.lib.format.open_memmap(file, mode="r")
+
+
+def _manifest(folder: Path) -> tuple[int, str]:
+    """The side of the pictures, and the hash of the data."""
+    manifest = read_json(folder / "manifest.json", AGAIN, ("size", "data_hash"))
+    return manifest["size"], manifest["data_hash"]
 
 
 def _picture(path: str | Path, size: int) -> np.ndarray:
@@ -133,7 +161,7 @@ def _write_arrays(folder: Path, entries: list[Entry], size: int, pool: Executor)
     real_row, mask_row = ({path: i for i, path in enumerate(paths)} for paths in (reals, masks))
     with (folder / "index.csv").open("w", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["subset", "name", "photo", "group", "kind", "real", "mask"])
+        rows.writerow(INDEX)
         for e in entries:
             found = real_row[str(e.real)], mask_row[str(e.mask)]
             rows.writerow([e.subset, e.name, e.photo, e.group, e.kind, *found])

@@ -4,7 +4,7 @@ Format: cocodataset.org/#format-data. Objects that stand for a crowd, and those 
 polygons, are left out.
 """
 
-import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from harmonylib.errors import HarmonyError
+from harmonylib.errors import HarmonyError, one_line
 from harmonylib.paths import shown
+from harmonylib.reading import DAMAGE, read_json
 
 SUPERSAMPLING = 4  # a side: what makes the edges of masks soft, as HCOCO's are
+LARGEST, SIDE = 10**12, 1 << 16  # an id, and px of a photograph's side
 MARGIN = 2  # px around an object's box
 
 
@@ -34,8 +36,8 @@ class Object:
     def box(self) -> tuple[int, int, int, int]:
         """left, top, right, bottom: of the polygons with a margin, inside the photograph."""
         points = np.concatenate([np.reshape(p, (-1, 2)) for p in self.polygons])
-        left, top = np.maximum(np.floor(points.min(0)) - MARGIN, 0).astype(int)
-        right, bottom = np.minimum(np.ceil(points.max(0)) + MARGIN, self.size).astype(int)
+        left, top = np.clip(np.floor(points.min(0)) - MARGIN, 0, self.size).astype(int)
+        right, bottom = np.clip(np.ceil(points.max(0)) + MARGIN, 0, self.size).astype(int)
         return int(left), int(top), int(right), int(bottom)
 
     @cached_property
@@ -81,9 +83,9 @@ def read_objects(root: str | Path) -> list[Object]:
     """
     root = Path(root).expanduser()
     path = annotation_file(root)
+    content = read_json(path, "not COCO's instance format; fetch the file again")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        names = {c["id"]: str(c["name"]) for c in content["categories"]}
+        names = {c["id"]: one_line(c["name"]) for c in content["categories"]}
         folder = _image_folder(root, path, [str(image["file_name"]) for image in content["images"]])
         images = {
             int(image["id"]): (
@@ -98,12 +100,13 @@ def read_objects(root: str | Path) -> list[Object]:
             if _is_object(a)
         ]
         ids = [o.id for o in objects]
-        if min([*images, *ids], default=0) < 0 or len(set(ids)) < len(ids):
-            raise ValueError("an id is negative, or stands for two objects")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise HarmonyError(
-            f"{shown(path)}: not COCO's instance format ({type(error).__name__}: {error}); fetch the file again"
-        ) from None
+        if min([*images, *ids], default=0) < 0 or max([*images, *ids], default=0) > LARGEST or len(set(ids)) < len(ids):
+            raise ValueError("an id is negative, too large, or stands for two objects")
+        if any(max(size) > SIDE for _, size in images.values()):
+            raise ValueError(f"a photograph of more than {SIDE} px a side")
+    except DAMAGE as error:
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise HarmonyError(f"{shown(path)}: not COCO's instance format ({reason}); fetch the file again") from None
     there = {image: file.is_file() for image, (file, _) in images.items()}
     found = [o for o in objects if there[o.photograph] and _has_extent(o)]
     if not found:
@@ -164,6 +167,6 @@ def _image_folder(root: Path, annotations: Path, names: list[str]) -> Path:
 
 
 def _inside(folder: Path, name: str, annotations: Path) -> Path:
-    if not (folder / name).resolve().is_relative_to(folder.resolve()):
+    if not Path(os.path.realpath(folder / name)).is_relative_to(os.path.realpath(folder)):
         raise HarmonyError(f"{shown(annotations)}: file_name {name!r} leads out of {folder.name}; fetch the file again")
     return folder / name

@@ -30,8 +30,10 @@ from harmonylib.data.broken import CHANGE, colourfulness, why_broken
 from harmonylib.data.coco import Object, annotation_file, read_objects
 from harmonylib.data.layout import FOLDERS, Entry, hold_out, open_rgb, write_lists
 from harmonylib.data.near_duplicates import Thumbnails, thumbnails, twins
-from harmonylib.errors import HarmonyError
-from harmonylib.paths import building, shown
+from harmonylib.errors import HarmonyError, one_line
+from harmonylib.interruption import end_with
+from harmonylib.paths import check_missing, making, shown
+from harmonylib.reading import content, read_json
 
 SUBSET = "HCOCO"
 AREA = (0.01, 0.60)  # of its photograph that an object covers; HCOCO's smallest is 1 %
@@ -88,8 +90,7 @@ def build(
             `apart` that cannot be read, all objects in one photograph, or no pair came out.
     """
     settings = settings or Settings()
-    if out.exists():
-        raise HarmonyError(f"{shown(out)}: is there already; take it away, or name another folder")
+    check_missing(out)
     tests = near_duplicates.of_tests(apart)
     photographs = near_duplicates.pictures(unlabelled) if unlabelled else []
     made_of = _made_of(coco, settings, limit, tests, photographs)
@@ -103,7 +104,7 @@ def build(
     if len(chosen) < 2:
         raise HarmonyError(f"{coco}: {len(chosen)} photographs with outlines to use; transfers need two or more")
     reasons = Counter({"near-duplicate of a test": len(left_out)})
-    with building(out) as folder:
+    with making(out) as folder:
         for name in FOLDERS:
             (folder / SUBSET / name).mkdir(parents=True)
         rows = []
@@ -128,8 +129,8 @@ def build(
 def is_made_of(out: Path, settings: Settings, coco: Path | None, limit=None, apart=(), unlabelled=None) -> bool:
     """Whether a set that is there was made with these settings and folders (`coco` None: from whatever folder)."""
     try:
-        made = json.loads((out / "build.json").read_text())
-    except (OSError, ValueError):
+        made = read_json(out / "build.json", "make the set again")
+    except (OSError, HarmonyError):
         return False
     photographs = near_duplicates.pictures(unlabelled) if unlabelled else []
     wanted = _made_of(coco, settings, limit, near_duplicates.of_tests(apart), photographs)
@@ -140,7 +141,7 @@ def _made_of(coco: str | Path | None, settings: Settings, limit: int | None, tes
     """What a set is made of, folders by their content; found out, and refused, before anything is made."""
     if limit is not None and limit < 1:
         raise HarmonyError(f"limit {limit}: give the number of photographs to use, at least 1")
-    origin = {} if coco is None else {"annotations": hashlib.sha256(annotation_file(coco).read_bytes()).hexdigest()}
+    origin = {} if coco is None else {"annotations": hashlib.sha256(content(annotation_file(coco))).hexdigest()}
     linked = "\n".join(f"{path.name} {path.stat().st_size}" for path in photographs)
     folders = {
         "apart": tests.digest if len(tests) else None,
@@ -204,6 +205,8 @@ _given: dict = {}  # what every photograph's work needs, in a process or a threa
 
 
 def _start(folder: Path, chosen: dict[int, list[Object]], settings: Settings) -> None:
+    if parent := multiprocessing.parent_process():
+        end_with(parent.pid)
     pool = _by_category([thing for things in chosen.values() for thing in things])
     _given.update(folder=folder, chosen=chosen, settings=settings, pool=pool)
 
@@ -228,7 +231,7 @@ def _photograph(photograph: int) -> tuple[list[dict], Counter]:
                 name, composite = f"{photo}_{thing.id}_{variants}", pixels.copy()
                 composite[top:bottom, left:right] = pair[0]
                 Image.fromarray(composite).save(folder / SUBSET / "composite_images" / f"{name}.jpg", **JPEG)
-                rows.append({"name": name, "photograph": photo, "file": thing.file.name} | pair[1])
+                rows.append({"name": name, "photograph": photo, "file": one_line(thing.file.name)} | pair[1])
         if variants:
             whole = np.zeros(pixels.shape[:2], np.uint8)
             whole[top:bottom, left:right] = np.rint(255 * mask)

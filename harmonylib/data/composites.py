@@ -12,6 +12,7 @@ from PIL import Image
 
 from harmonylib.data.layout import PICTURES, open_mask, open_rgb
 from harmonylib.errors import HarmonyError
+from harmonylib.reading import inside
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Composite:
 
 
 def find_composites(root: str | Path) -> list[Composite]:
-    """Every composite below a folder. Raises HarmonyError: no such folder, no composite, one without a mask."""
+    """Every composite below a folder. Raises HarmonyError: no such folder, no composite, no mask, a link out of it."""
     root = Path(root).expanduser()
     if not root.is_dir():
         raise HarmonyError(f"{root}: no such folder; give one with composite/ and mask/ in it")
@@ -53,7 +54,7 @@ def find_composites(root: str | Path) -> list[Composite]:
         for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES):
             if path.stem not in masks:
                 raise HarmonyError(f"{path}: no mask of that name in {folder.parent.name}/mask; add it")
-            found.append(Composite(path, masks[path.stem]))
+            found.append(Composite(inside(root, path), inside(root, masks[path.stem])))
     if not found:
         raise HarmonyError(
             f"{root}: no pictures in a folder composite/; put them there, their masks in mask/ beside it"

@@ -25,8 +25,9 @@ from urllib.parse import urljoin, urlsplit
 import requests
 
 from harmonylib import __version__
-from harmonylib.errors import HarmonyError
+from harmonylib.errors import HarmonyError, one_line
 from harmonylib.paths import shown
+from harmonylib.reading import DAMAGE
 
 PAUSES = (1, 2, 4, 8, 16)  # s, before the next try; more tries in a row that get no further end it
 LONGEST_PAUSE = 60  # s, of those that a server asks for
@@ -113,7 +114,7 @@ class Downloader:
         except BROKEN as problem:
             raise _Again(f"the connection failed ({type(problem).__name__})") from None
         except requests.RequestException as problem:
-            raise HarmonyError(f"{part.url}: {' '.join(str(problem).split())}") from None
+            raise HarmonyError(f"{part.url}: {one_line(problem)}") from None
         return have > 0
 
     def _write(self, answer, part: "_Part", total: int | None, moved) -> None:
@@ -156,8 +157,8 @@ class _Part:
         try:
             tag = json.loads(self.tag.read_text(encoding="utf-8"))
             if tag["url"] == self.url and self.length <= tag["total"]:
-                return tag["mark"], tag["total"]
-        except (OSError, ValueError, TypeError, KeyError):
+                return str(tag["mark"]), tag["total"]
+        except (OSError, *DAMAGE):
             pass
         return "", 0
 
@@ -219,9 +220,11 @@ def extract(archive: Path, member: str, path: Path, check: Callable[[Path], None
             with opened.open(member) as packed, part.open("wb") as file:
                 shutil.copyfileobj(packed, file, CHUNK)
         check(part)
-    except (Damaged, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as why:
+    except (Damaged, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, *DAMAGE) as why:
+        if isinstance(why, OSError) and why.errno != errno.EINVAL:  # that one: it names places outside the file
+            raise
         part.unlink(missing_ok=True)
-        raise HarmonyError(f"{shown(archive)}: {' '.join(str(why).split())}; refused") from None
+        raise HarmonyError(f"{shown(archive)}: {one_line(why)}; refused") from None
     _settle(part, path)
 
 
@@ -231,6 +234,8 @@ def _refuse_escape(info: zipfile.ZipInfo) -> None:
         raise Damaged(f"holds {name!r}, which leads out of its folder")
     if stat.S_ISLNK(info.external_attr >> 16):
         raise Damaged(f"holds {name!r}, which is a link")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise Damaged(f"holds {name!r}, which is packed in another way than the published archives")
 
 
 def _refuse_status(answer, part: _Part) -> None:

@@ -21,7 +21,8 @@ from PIL import Image
 from harmonylib.data import photographs, scenes
 from harmonylib.data.layout import FOLDERS, SUBSETS, Entry, write_lists
 from harmonylib.errors import HarmonyError
-from harmonylib.paths import ROOT, building, data_dir, shown
+from harmonylib.interruption import end_with
+from harmonylib.paths import ROOT, alone, beside, building, data_dir, shown
 
 VERSION = 4  # raise it when the pictures change: an older copy is then written anew
 SCENES = 640
@@ -47,26 +48,35 @@ def ensure(scene_count: int = SCENES, workers: int | None = None, say=print) -> 
     done = root / "VERSION.txt"
     if done.is_file() and done.read_text() == stamp:
         return root
-    say(f"writing the embedded set to {shown(root)} ...")
-    with building(root) as started:
-        for subset in SUBSETS:
-            for folder in FOLDERS:
-                (started / subset / folder).mkdir(parents=True)
-        (started / "unlabelled").mkdir()
-        _write_all(started, scene_count, workers or os.cpu_count() or 1)
-        (started / "VERSION.txt").write_text(stamp)
+    with alone(beside(root, "lock"), lambda: say(f"{shown(root)}: another process writes it; waiting")):
+        if done.is_file() and done.read_text() == stamp:
+            return root
+        say(f"writing the embedded set to {shown(root)} ...")
+        with building(root) as started:
+            for subset in SUBSETS:
+                for folder in FOLDERS:
+                    (started / subset / folder).mkdir(parents=True)
+            (started / "unlabelled").mkdir()
+            _write_all(started, scene_count, workers or os.cpu_count() or 1)
+            (started / "VERSION.txt").write_text(stamp)
     return root
 
 
 def _write_all(root: Path, scene_count: int, workers: int) -> None:
     # processes of their own rather than a pool: it works the same from a script, a notebook and `python -`
-    command = [sys.executable, "-m", "harmonylib.data.embedded", str(root), str(scene_count)]
-    writers = [subprocess.Popen([*command, str(first), str(workers)], cwd=ROOT) for first in range(workers)]
-    names = [name for photo_id in photographs.photographs() for name in _write_photograph(root, photo_id)]
-    if sum(writer.wait() != 0 for writer in writers):
-        raise HarmonyError(
-            f"{root}: the scenes could not be written; see the message above (disk full? no permission?)"
-        )
+    command = [sys.executable, "-m", "harmonylib.data.embedded", str(os.getpid()), str(root), str(scene_count)]
+    pipe = {"cwd": ROOT, "stderr": subprocess.PIPE, "text": True}
+    writers = [subprocess.Popen([*command, str(first), str(workers)], **pipe) for first in range(workers)]
+    try:
+        names = [name for photo_id in photographs.photographs() for name in _write_photograph(root, photo_id)]
+        told = [writer.communicate()[1].strip() for writer in writers]
+    finally:
+        for writer in writers:
+            writer.terminate()
+            writer.wait()
+    for writer, words in zip(writers, told, strict=True):
+        if writer.returncode:
+            raise HarmonyError(words.splitlines()[-1] if words else f"{root}: a process that wrote scenes was ended")
     names = [name for index in range(scene_count) for name in _scene_names(index)] + names
     lists = {"train": [], "test": []}
     for subset, name, split in names:
@@ -119,8 +129,12 @@ def _write(folder: Path, photo: str, number: int, real, mask, composites) -> lis
 
 
 if __name__ == "__main__":
-    folder, count, first, step = Path(sys.argv[1]), *map(int, sys.argv[2:])
-    for scene_index in range(first, count, step):
-        _write_scene(folder, scene_index)
-        if scene_index % 2:  # half as many
-            _write_unlabelled(folder, scene_index // 2)
+    parent, folder, count, first, step = int(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:])
+    end_with(parent)
+    try:
+        for scene_index in range(first, count, step):
+            _write_scene(folder, scene_index)
+            if scene_index % 2:  # half as many
+                _write_unlabelled(folder, scene_index // 2)
+    except OSError as problem:
+        sys.exit(f"{problem.filename or shown(folder)}: {problem.strerror or problem}")

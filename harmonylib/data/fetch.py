@@ -12,7 +12,6 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from io import StringIO
@@ -21,18 +20,19 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from filelock import FileLock, Timeout
 from PIL import Image
 from tqdm.auto import tqdm
 
 from harmonylib.data.download import Damaged, Downloader, extract, same_bytes
 from harmonylib.errors import HarmonyError
-from harmonylib.paths import data_dir, shown
+from harmonylib.paths import alone, data_dir, shown
+from harmonylib.reading import DAMAGE, UNDECODED, content
 
 COCO = "http://images.cocodataset.org"
 WORKERS = range(1, 65)
 AHEAD = 32  # images a worker that wait for their turn
 GIVE_UP = 50  # images in a row that cannot be had: then it is not the images
+LIST = 1 << 29  # bytes of a list; the largest of COCO's has 0.45 GB
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}\.jpg")
 
 
@@ -118,7 +118,7 @@ def fetch(
     downloader = Downloader()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
+        with alone(folder / ".lock", partial(_busy, folder)):
             listing = folder / published.listing
             if not listing.exists():
                 expected = min(limit or published.photographs, published.photographs) * published.each
@@ -152,18 +152,8 @@ def _understood(name: str, limit: int | None, base: str | None, workers: int) ->
     return SETS[name]
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """The folder for this process alone. The system holds the lock: it goes with the process, however that ends."""
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise HarmonyError(f"{shown(folder)}: another process fetches into it; wait for it, or use --to") from None
-    try:
-        yield
-    finally:
-        lock.release()
+def _busy(folder: Path) -> None:
+    raise HarmonyError(f"{shown(folder)}: another process fetches into it; wait for it, or use --to") from None
 
 
 def _ask_for_room(folder: Path, needed: int) -> None:
@@ -207,9 +197,9 @@ def _listed(path: Path) -> list[Photograph]:
 def _read_list(path: Path) -> list[Photograph]:
     """What COCO's JSON names, by id, or Open Images' CSV, in its order. Raises `Damaged`."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = content(path, LIST).decode("utf-8")
         photographs = _from_json(text) if text.lstrip().startswith("{") else _from_csv(text)
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, csv.Error):
+    except (HarmonyError, csv.Error, *DAMAGE):
         raise Damaged("no list of images: neither COCO's JSON nor a CSV with a column ImageID") from None
     seen = set()
     for photograph in photographs:
@@ -291,7 +281,7 @@ def _check_picture(path: Path, size: tuple[int, int] | None) -> None:
         with Image.open(path, formats=["JPEG"]) as picture:
             picture.load()
             found = picture.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except UNDECODED:
         raise Damaged("no JPEG that can be decoded to its end") from None
     if size and found != size:
         raise Damaged(f"a picture of {found[0]}x{found[1]} px, where the list says {size[0]}x{size[1]}")

@@ -18,14 +18,16 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from harmonylib.errors import HarmonyError
+from harmonylib.errors import HarmonyError, one_line
 from harmonylib.metrics import open_image
+from harmonylib.reading import inside, ordinary
 
 SUBSETS = ("HCOCO", "HAdobe5k", "HFlickr", "Hday2night")
 REALHM = "RealHM"  # no part of iHarmony4: a set of its own, converted into the layout (`realhm`)
 KNOWN = (*SUBSETS, REALHM)
 SPLITS = ("train", "val", "test")
 FOLDERS = ("composite_images", "masks", "real_images")
+LIST, LONGEST = 1 << 28, 255  # bytes of a list, and of a file's name
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
@@ -246,14 +248,15 @@ def lines_of(path: Path, subset: str) -> Iterator[tuple[str, str]]:
     """(subset/composite_images/name, where) of the lines that are a subset's, or no subset's. Raises: it is no text."""
     common, others = path.name.startswith("IHD_"), set(KNOWN) - {subset}
     try:
-        with path.open(encoding="utf-8") as lines:
+        with ordinary(path, LIST).open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(map(str.strip, lines), 1):
                 folder, slash, _ = line.partition("/")
                 if line and not (common and slash and folder in others):
                     whole = line if common or slash else f"{subset}/composite_images/{line}"
                     yield whole, f"{path}, line {number}"
-    except UnicodeDecodeError:
-        raise HarmonyError(f"{path}: not a text file in UTF-8; copy the list again from the set's source") from None
+    except (UnicodeDecodeError, OSError) as error:
+        reason = f"not a text file in UTF-8 ({one_line(error)})"
+        raise HarmonyError(f"{path}: {reason}; copy the list again from the set's source") from None
 
 
 def parse_line(root: Path, subset: str, line: str, where: str) -> Entry:
@@ -263,17 +266,16 @@ def parse_line(root: Path, subset: str, line: str, where: str) -> Entry:
         raise HarmonyError(
             f"{where}: {line!r} climbs out of the set's folder; a line holds a composite's file name only"
         )
-    if path.parts[:-1] != (subset, "composite_images") or path.suffix != ".jpg" or path.stem.count("_") < 2:
+    named = path.suffix == ".jpg" and path.stem.count("_") >= 2 and len(path.name.encode()) <= LONGEST
+    if path.parts[:-1] != (subset, "composite_images") or not named:
         raise HarmonyError(
             f"{where}: {line!r} is no composite of {subset}; "
             f"expected {subset}/composite_images/<photo>_<object>_<variant>.jpg"
         )
     entry = Entry(root, subset, path.stem)
     for file in entry.files:
-        if _through_link(file) and not file.resolve().is_relative_to(root.resolve()):
-            raise HarmonyError(
-                f"{where}: {file} leads out of the set's folder through a link; keep the files inside it"
-            )
+        if _through_link(file):
+            inside(root, file)
     return entry
 
 

@@ -20,7 +20,8 @@ from PIL import Image
 from harmonylib.data.layout import FOLDERS, REALHM, Entry, open_rgb, write_lists
 from harmonylib.errors import HarmonyError
 from harmonylib.metrics import open_image
-from harmonylib.paths import building, shown
+from harmonylib.paths import check_missing, making, shown
+from harmonylib.reading import inside
 
 COUNT = 216
 NOISE = 16  # levels from the ends of the scale that count as the ends: what JPEG does to a mask
@@ -35,11 +36,10 @@ def convert(source: str | Path, out: Path, say=print) -> list[Entry]:
         HarmonyError: no such folder, no example in it, an example whose files are missing, differ in size, or cannot
             be read; `out` is there already.
     """
-    if out.exists():
-        raise HarmonyError(f"{shown(out)}: is there already; take it away, or name another folder")
+    check_missing(out)
     source = Path(source).expanduser()
     examples = find_examples(source)
-    with building(out) as folder:
+    with making(out) as folder:
         for name in FOLDERS:
             (folder / REALHM / name).mkdir(parents=True)
         entries = [_write(folder, number, path) for number, path in enumerate(examples, 1)]
@@ -60,8 +60,8 @@ def find_examples(source: str | Path) -> list[Path]:
     if not found:
         raise HarmonyError(f"{source}: no *_mask.jpg in it; give the folder that holds RealHM's vendor_testing_1, ...")
     for path in found:
-        for part in (path, _part(path, "fore"), _part(path, "gt")):
-            if not part.is_file():
+        for part in (path, _part(path, "fore"), _part(path, "gt"), _part(path, "mask")):
+            if not inside(source, part).is_file():
                 raise HarmonyError(f"{part}: missing beside {_part(path, 'mask').name}; copy the example again")
     return found
 

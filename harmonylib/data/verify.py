@@ -17,7 +17,8 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from harmonylib.data.layout import FOLDERS, KNOWN, SPLITS, Entry, lines_of, lists_of, open_mask, open_rgb, parse_line
-from harmonylib.errors import HarmonyError
+from harmonylib.errors import HarmonyError, one_line
+from harmonylib.reading import content
 
 ADVICE = {  # kinds of faults, and what to do about each
     "folder": "rename it as the lists spell it",
@@ -93,7 +94,7 @@ def summary(faults: list[Fault]) -> list[str]:
     for fault in faults:
         kinds[fault.kind].append(fault)
     ordered = sorted(kinds.items(), key=lambda item: (-len(item[1]), item[0]))
-    return [f"{kind}: {len(f)}, first {f[0].file} ({f[0].detail}); {ADVICE[kind]}" for kind, f in ordered]
+    return [one_line(f"{kind}: {len(f)}, first {f[0].file} ({f[0].detail}); {ADVICE[kind]}") for kind, f in ordered]
 
 
 def _folders(root: Path) -> Iterator[Fault]:
@@ -173,7 +174,7 @@ def _photograph(entries: list[Entry]) -> tuple[list[Fault], list[tuple[str, byte
     def read(entry: Entry, path: Path, opened):
         file = _name(entry, path)
         try:
-            content = path.read_bytes()
+            digest = hashlib.blake2b(content(path), digest_size=16).digest()
             picture = opened(path)
         except FileNotFoundError:
             faults.append(Fault(file, "missing", "listed, but not there"))
@@ -182,7 +183,7 @@ def _photograph(entries: list[Entry]) -> tuple[list[Fault], list[tuple[str, byte
             faults.append(Fault(file, kind, _inside(entry.root, error)))
         else:
             if opened is open_rgb:
-                hashes.append((file, hashlib.blake2b(content, digest_size=16).digest()))
+                hashes.append((file, digest))
             return picture
         return None
 
@@ -229,4 +230,4 @@ def _name(entry: Entry, path: Path) -> str:
 
 def _inside(root: Path, error: Exception) -> str:
     """An error's words without the path of the set, which is the same for all."""
-    return " ".join(str(error).replace(f"{root}/", "").split())
+    return one_line(str(error).replace(f"{root}/", ""))

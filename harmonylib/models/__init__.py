@@ -5,6 +5,7 @@ when it is first built.
 """
 
 import inspect
+import reprlib
 from abc import ABC, abstractmethod
 from importlib import import_module
 from typing import ClassVar
@@ -35,6 +36,7 @@ TABLE_4 = {  # of LEMaRT: what is listed here is compared with SwinIH, all of th
     "swinih_local": "swinih:SwinIHLocal",
     "swin_t": "swin_t:SwinT",
 }
+LARGEST = 4096  # whole number in an option: some networks would be built for days
 _CLASSES = S2AM_T4 | TABLE_3 | TABLE_4 | OWN
 
 
@@ -74,7 +76,10 @@ def _check_type(name: str, key: str, value: object, default: object) -> None:
     accepted = (int, float) if type(default) is float else type(default)
     fits = isinstance(value, accepted) and isinstance(value, bool) == isinstance(default, bool)
     if default is not None and not fits:
-        raise HarmonyError(f"model {name!r}: option {key} must be {type(default).__name__}, not {value!r}")
+        raise HarmonyError(f"model {name!r}: option {key} must be {type(default).__name__}, not {reprlib.repr(value)}")
+    numbers = value if isinstance(value, tuple) else (value,)
+    if len(numbers) > LARGEST or any(type(number) is int and number > LARGEST for number in numbers):
+        raise HarmonyError(f"model {name!r}: option {key}={reprlib.repr(value)}; at most {LARGEST}")
 
 
 class Harmonizer(nn.Module, ABC):

@@ -96,9 +96,10 @@ class HRNet(Harmonizer):
             small_change(self.head, channels)
 
     def predict(self, image: Tensor, mask: Tensor) -> Tensor:
-        if self.training and image.shape[0] * image.shape[2] * image.shape[3] == self.multiple**2:
-            raise HarmonyError("hrnet: cannot train on a single picture of 32 x 32; use two, or a larger one")
-        branches = self.backbone(torch.cat([2 * image - 1, mask], dim=1))  # at 1/4, 1/8, 1/16, 1/32
+        try:
+            branches = self.backbone(torch.cat([2 * image - 1, mask], dim=1))  # at 1/4, 1/8, 1/16, 1/32
+        except ValueError:  # batch normalisation: one value a channel
+            raise HarmonyError("hrnet: cannot train on a single picture of 32 x 32; use two, or a larger one") from None
         size = branches[0].shape[2:]
         alike = [F.interpolate(branch, size, mode="bilinear", align_corners=False) for branch in branches]
         output = F.pixel_shuffle(self.head(self.mix(torch.cat(alike, dim=1))), STRIDE)

@@ -44,7 +44,8 @@ class WindowAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.project = nn.Linear(dim, dim)
         self.table = nn.Parameter(torch.empty(heads, 2 * window - 1, 2 * window - 1))  # [query - key + window - 1]
-        nn.init.trunc_normal_(self.table, std=0.02)
+        with torch.no_grad():  # `nn.init.trunc_normal_` as it was: PyTorch now draws other numbers from the same seed
+            self.table.uniform_(-1, 1).erfinv_().mul_(0.02 * 2**0.5).clamp_(-2, 2)
         self._strangers = None, None  # of which map, and the mask: pictures mostly come in one size
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,0 +1,73 @@
+"""SIGTERM, which Slurm and Colab send some time before they end a process: what was done is saved, the exit code tells.
+
+Signals reach the main thread alone; in any other, `noted` and `leaving` have no effect.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from harmonylib.errors import HarmonyError
+
+EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on
+LOOK_EVERY = 0.5  # s
+
+
+class Interrupted(HarmonyError):
+    """A run stopped after a step, because of SIGTERM, and is saved."""
+
+    exit_code = EXIT_CODE
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM where there is nothing to save first: everything takes it for Ctrl-C, but for the exit code."""
+
+
+@contextmanager
+def noted() -> Iterator[Callable[[], bool]]:
+    """SIGTERM is noted instead of obeyed: what this gives says whether it came.
+
+    Who takes notice raises `Interrupted`. After a block that ended without, the signal is sent again.
+    """
+    came: list[int] = []
+    with _handled_by(lambda number, _: came.append(number)):
+        yield lambda: bool(came)
+    if came:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextmanager
+def leaving() -> Iterator[None]:
+    """SIGTERM raises `Terminated`."""
+
+    def leave(*_):
+        raise Terminated
+
+    with _handled_by(leave):
+        yield
+
+
+@contextmanager
+def _handled_by(handler: Callable) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def end_with(parent: int) -> None:
+    """From now on this process gets SIGTERM when the one that has started it is gone: nobody waits for its work."""
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(LOOK_EVERY)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()

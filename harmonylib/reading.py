@@ -1,0 +1,110 @@
+"""Files from anywhere: read whole, or refused in one line. Nothing is waited for, unpacked or run.
+
+What never ends (a pipe, a device), what is larger than such files are, and what would take the memory or the time of
+far more than its bytes is refused before it is read.
+"""
+
+import io
+import json
+import os
+import stat
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image
+
+from harmonylib.errors import HarmonyError, one_line
+
+MOST = 1 << 30  # bytes of a file that is read whole
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")  # Pillow knows dozens, and starts a program for one
+PIXELS = 1 << 26  # of a picture in a set, where several are decoded at once
+SCANS = 100  # of a JPEG; progressive ones have about ten, and each takes the time of the whole picture
+COLUMNS = 1000  # of a table; pandas takes minutes over a line of a million commas
+_ALONE = threading.Lock()
+DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)  # of unexpected content
+UNDECODED = (OSError, SyntaxError, Image.DecompressionBombError, struct.error, zlib.error, *DAMAGE)  # of Pillow
+
+
+def ordinary(path: str | Path, most: int = MOST) -> Path:
+    """The path of a file of at most so many bytes. Raises HarmonyError for others, OSError where there is none."""
+    found = os.stat(path)
+    if stat.S_ISREG(found.st_mode) and found.st_size > most:
+        raise HarmonyError(f"{path}: {found.st_size / 1e9:.1f} GB; files of this kind have {most / 1e9:.1f} at most")
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        raise HarmonyError(f"{path}: is a pipe or a device; name a file")
+    return Path(path)
+
+
+def content(path: str | Path, most: int = MOST) -> bytes:
+    """The bytes of a file. Raises as `ordinary` and `open` do."""
+    return ordinary(path, most).read_bytes()
+
+
+def inside(root: Path, file: Path) -> Path:
+    """The file. Raises HarmonyError where a link leads out of `root` on the way to it; the root itself may be one."""
+    if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root)):
+        raise HarmonyError(f"{file}: leads out of {root.name or root} through a link; keep the files inside it")
+    return file
+
+
+def read_json(path: Path, advice: str, keys: Sequence[str] = ()) -> dict:
+    """An object of JSON with these keys. Raises HarmonyError with the `advice` for anything else, OSError for none."""
+    try:
+        found = json.loads(content(path))
+    except (ValueError, RecursionError) as error:
+        raise HarmonyError(f"{path}: no JSON ({one_line(error)}); {advice}") from None
+    missing = [key for key in keys if not isinstance(found, dict) or key not in found]
+    if missing or not isinstance(found, dict):
+        raise HarmonyError(f"{path}: no object of JSON{' with ' if keys else ''}{', '.join(keys)}; {advice}")
+    return found
+
+
+def read_table(file: str | Path, columns: Sequence[str], advice: str, **how) -> pd.DataFrame:
+    """A CSV. Raises HarmonyError with the `advice`: no such file, no table, a column missing."""
+    try:
+        text = content(file)
+        if text[: text.find(b"\n")].count(b",") > COLUMNS:
+            raise ValueError(f"more than {COLUMNS} columns")
+        # the bytes, and not the name: of a name pandas fetches addresses and unpacks archives
+        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
+            table = pd.read_csv(io.BytesIO(text), index_col=False, **how)
+    except FileNotFoundError:
+        raise HarmonyError(f"{file}: no such file; {advice}") from None
+    except (*DAMAGE, OSError, pd.errors.ParserWarning) as error:
+        raise HarmonyError(f"{file}: not a table ({one_line(error)}); {advice}") from None
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise HarmonyError(f"{file}: lacks the column {missing[0]}; {advice}")
+    return table
+
+
+def load(image: Image.Image) -> Image.Image:
+    """Decode a picture. What libtiff has to say of damage goes to the process's own stderr: nowhere, meanwhile."""
+    if image.format != "TIFF":
+        image.load()
+        return image
+    with _ALONE:
+        own, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 2)
+            image.load()
+        finally:
+            os.dup2(own, 2)
+            os.close(own)
+            os.close(nowhere)
+    return image
+
+
+def picture(file: bytes, pixels: int) -> Image.Image:
+    """A picture, opened and not decoded. Raises ValueError where it is too large or slow, and what Pillow raises."""
+    image = Image.open(io.BytesIO(file), formats=FORMATS)
+    if image.width * image.height > pixels:
+        raise ValueError(f"{image.width}x{image.height} px; at most {pixels / 1e6:.0f} megapixels are read")
+    if image.format in ("JPEG", "MPO") and file.count(b"\xff\xda") > SCANS:
+        raise ValueError(f"a JPEG of more than {SCANS} scans, which is made to take long")
+    return image
