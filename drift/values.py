@@ -59,15 +59,15 @@ def data() -> Iterator[Made]:
     root, cache = _set()
     for folder in ("composite_images", "masks", "real_images"):
         files = sorted(root.glob(f"*/{folder}/*"))
-        yield f"embedded: files in {folder}", "data", b"".join(map(Path.read_bytes, files))
+        yield f"embedded: files in {folder}", "scenes", b"".join(map(Path.read_bytes, files))
         pixels = (np.asarray(Image.open(file)).tobytes() for file in files)
-        yield f"embedded: pixels of {folder}", "data", b"".join(pixels)
+        yield f"embedded: pixels of {folder}", "scenes", b"".join(pixels)
     yield "embedded: lists", "data", b"".join(map(Path.read_bytes, sorted(root.rglob("*.txt"))))
     for split in layout.SPLITS:
         names = [entry.name for entry in layout.read_entries(root, "all", split, 1 / 3)]
         yield f"embedded: split, {split}", "data", "\n".join(names).encode()
     for name in ("composite", "real", "mask"):
-        yield f"prepared at {SIDE} px: {name}", "data", np.asarray(getattr(cache, name))
+        yield f"prepared at {SIDE} px: {name}", "scenes", np.asarray(getattr(cache, name))
 
 
 def batches() -> Iterator[Made]:
@@ -82,7 +82,7 @@ def batches() -> Iterator[Made]:
     for kind in (Triplets, Recoloured):
         made = kind(cache, rows, 4, 0, device)[3]
         for name, tensor in zip(("composite", "mask", "target"), made, strict=True):
-            yield f"batch of {kind.__name__}: {name}", "data", tensor.numpy()
+            yield f"batch of {kind.__name__}: {name}", "scenes", tensor.numpy()
     for strategy in ("random", "grid", "block"):
         composite, mask, _ = Perturbed(np.array(cache.real), LEMaRT(strategy), 8, 0, device)[3]
         yield f"LEMaRT, {strategy}: masks", "data", mask.numpy()

@@ -57,7 +57,7 @@ class Record:
 
     @cached_property
     def config(self) -> dict:
-        return self._json("config.json")
+        return self._json("config.json", "name", "size")
 
     @cached_property
     def metrics(self) -> dict:

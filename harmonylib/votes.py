@@ -52,7 +52,7 @@ def keep(text: str, path: str | Path) -> None:
         together.to_csv(file, index=False, lineterminator="\n")
 
 
-def scores(votes: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+def scores(votes: pd.DataFrame, seed: int = 0, resamples: int = RESAMPLES) -> pd.DataFrame:
     """One row a method, best first: score, low, high (95 %, over pictures), votes, won (share).
 
     Scores have mean 0; a difference of 1 is a win in 73 % of votes. A tie is half a win for each. Votes without
@@ -71,7 +71,7 @@ def scores(votes: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     whole, count = wins.sum(0), len(wins)
     _connected(whole + whole.T > 0, methods)
     rng = np.random.default_rng(seed)
-    often = rng.multinomial(count, np.full(count, 1 / count), RESAMPLES if count > 1 else 0)  # each picture is drawn
+    often = rng.multinomial(count, np.full(count, 1 / count), resamples if count > 1 else 0)  # each picture is drawn
     drawn = [_fit(drawn) for drawn in np.tensordot(often, wins, 1)]
     low, high = np.percentile(drawn, [2.5, 97.5], axis=0) if drawn else np.full((2, len(methods)), np.nan)
     won, voted = whole.sum(1), whole.sum(0) + whole.sum(1)

@@ -59,7 +59,8 @@ def write(results, name: str, share: float, subset: str = "HCOCO", study: str = 
     log = pd.DataFrame({"step": steps, "train_loss": [np.nan, 4, 3, 2, 1], "val_fmse": 900.0 - steps})
     folder = results / "runs" / name / "seed0"
     folder.mkdir(parents=True, exist_ok=True)
-    records.write(folder, {"study": study, "learning_rate": 0.002}, {"parameters": 1}, rows, log, {})
+    config = {"name": name, "size": SIDE, "study": study, "learning_rate": 0.002}
+    records.write(folder, config, {"parameters": 1}, rows, log, {})
     (folder / "examples").mkdir()
     mask = np.zeros((SIDE, SIDE, 3), np.uint8)
     mask[8:24, 8:24] = 255
@@ -83,7 +84,8 @@ def whole(tmp_path_factory):
     )
     trial = results / "runs" / experiments.TRIAL / "seed0"
     trial.mkdir(parents=True, exist_ok=True)
-    records.write(trial, {"study": "lemart", "learning_rate": 0.027}, {"diverged": "step 30"}, None, log, {})
+    config = {"name": experiments.TRIAL, "size": SIDE, "study": "lemart", "learning_rate": 0.027}
+    records.write(trial, config, {"diverged": "step 30"}, None, log, {})
     return Evidence(results)
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pandas as pd
 import pytest
@@ -253,7 +254,7 @@ def test_what_killed_builders_left_is_swept_and_nothing_else(tmp_path):
 
 def record(folder: Path, value: float):
     rows = pd.DataFrame({"name": ["a"], "fmse": [value]})
-    return records.write(folder, {"name": "x"}, {"key": "k", "value": value}, rows, rows, {})
+    return records.write(folder, {"name": "x", "size": 8}, {"key": "k", "value": value}, rows, rows, {})
 
 
 @pytest.mark.parametrize("after", range(5))
@@ -316,11 +317,11 @@ with alone(Path(sys.argv[1]), lambda: print("waits")):
 
 
 def test_a_folder_that_cannot_be_locked_can_be_worked_in(tmp_path, monkeypatch):
-    class Refuses(paths.FileLock):
+    class Refuses(filelock.FileLock):
         def acquire(self, *_, **__):
             raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(paths, "FileLock", Refuses)
+    monkeypatch.setattr(filelock, "FileLock", Refuses)
     with alone(tmp_path / ".lock", lambda: pytest.fail("nobody is at it")):
         pass
 

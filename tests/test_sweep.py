@@ -29,6 +29,7 @@ def stand_in(job: sweep.Job, fails: str = "") -> sweep.Job:
     body = f"""
 from pathlib import Path
 from harmonylib import records
+Path({str(folder)!r}).mkdir(parents=True)
 if {job.label!r} == {fails!r}:
     raise SystemExit("harmonylib: no space left")
 records.write(Path({str(folder)!r}), {{}}, {{"key": {key!r}}}, None, None, {{}})

@@ -31,9 +31,6 @@ from harmonylib.paths import ROOT
 from torture import strategies as spoil
 from torture.readers_of_sets import write_set, written
 
-votes.RESAMPLES = 3  # a fuzzer has other uses for its time
-
-
 NETWORKS = (("outline", {"places": 8, "width": 8}), ("unet", {"width": 2, "depth": 1}))
 
 
@@ -143,7 +140,8 @@ def read_rows(content: bytes, folder: Path) -> None:
 
 
 def read_votes(content: bytes, folder: Path) -> None:
-    votes.scores(votes.read(written(content, folder / "votes.csv"))).to_string(index=False, float_format="%.3f")
+    cast = votes.read(written(content, folder / "votes.csv"))
+    votes.scores(cast, resamples=3).to_string(index=False, float_format="%.3f")
 
 
 def read_plan(content: bytes, folder: Path) -> None:
