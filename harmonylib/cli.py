@@ -295,9 +295,9 @@ def _plan(options) -> None:
     from harmonylib.study import open_study
 
     if options.gpus:
-        share = plan.share_of_peak() if options.share is None else options.share
-        if min(options.gpus) < 1 or not 0 < share <= 1:
+        if min(options.gpus) < 1 or not (options.share is None or 0 < options.share <= 1):
             raise HarmonyError("plan: --gpus are numbers from 1, --share is above 0 and at most 1")
+        share = plan.share_of_peak() if options.share is None else options.share
         print(scaling.table(options.gpus, share).to_string(index=False))
         print(f"taken: cards reach {share:.0%} of their stated peak; measured on none but this device")
         return

@@ -55,9 +55,11 @@ def under(rows: pd.DataFrame, protocol: str | None) -> pd.DataFrame:
 def ranked(rows: pd.DataFrame, subset: str | None = None) -> pd.DataFrame:
     """One row a method, lowest fMSE first: n, the four means, the interval of fMSE, the share of doing nothing's.
 
-    rows: of one protocol. Raises HarmonyError where the methods were not scored on the same pictures.
+    rows: of one protocol. Raises HarmonyError where there are none, or the methods' are of other pictures.
     """
     rows = rows if subset is None else rows[rows["subset"] == subset]
+    if rows.empty:
+        raise HarmonyError(f"leaderboard: no rows{'' if subset is None else f' of {subset}'}; nothing can be ranked")
     pictures = {method: part.set_index(list(KEYS)).sort_index() for method, part in rows.groupby("method", sort=False)}
     first = next(iter(pictures))
     for method, part in pictures.items():

@@ -105,6 +105,8 @@ def picture(file: bytes, pixels: int) -> Image.Image:
     image = Image.open(io.BytesIO(file), formats=FORMATS)
     if image.width * image.height > pixels:
         raise ValueError(f"{image.width}x{image.height} px; at most {pixels / 1e6:.0f} megapixels are read")
+    if image.mode == "LAB":  # nothing turns it into RGB without a profile
+        raise ValueError("CIELAB in place of RGB")
     if image.format in ("JPEG", "MPO") and file.count(b"\xff\xda") > SCANS:
         raise ValueError(f"a JPEG of more than {SCANS} scans, which is made to take long")
     return image

@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 
-from harmonylib import votes
 from harmonylib.errors import HarmonyError, one_line, plain
 from torture import attempt
 from torture.readers import READERS
@@ -18,8 +17,7 @@ ANY = settings(max_examples=25, deadline=None, derandomize=True, database=None, 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Few resamples, one thread; and what a process of the fuzzer may hold does not count here."""
-    monkeypatch.setattr(votes, "RESAMPLES", 3)
+    """One thread; and what a process of the fuzzer may hold does not count here."""
     monkeypatch.setattr(attempt, "MEMORY", float("inf"))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

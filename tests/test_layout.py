@@ -81,6 +81,10 @@ def of_no_bytes(path):
     path.write_bytes(b"")
 
 
+def in_lab(path):
+    Image.frombytes("LAB", (48, 40), bytes(3 * 48 * 40)).save(path, "TIFF")  # whatever its name says
+
+
 def of_other_size(path):
     with Image.open(path) as image:
         image.resize((30, 20)).save(path)
@@ -94,7 +98,7 @@ def almost_black(path):
     Image.new("L", (48, 40), 127).save(path)
 
 
-UNREADABLE = [(file, damage) for file in FILES for damage in (truncated, of_text, of_no_bytes)]
+UNREADABLE = [(file, damage) for file in FILES for damage in (truncated, of_text, of_no_bytes, in_lab)]
 DAMAGES = [*UNREADABLE, ("mask", of_other_size), ("real", of_other_size), ("mask", black), ("mask", almost_black)]
 
 

@@ -74,6 +74,13 @@ class TestRanks:
         with refused("not scored on the same pictures"):
             leaderboard.ranked(rows.drop(index=len(rows) - 1))
 
+    def test_no_rows_to_rank(self, tiny_set, tmp_path, refused):
+        rows = pd.read_csv(evaluate(tiny_set, tmp_path / "rows.csv", "identity"))
+        with refused("no rows of nowhere"):
+            leaderboard.ranked(rows, "nowhere")
+        with refused("no rows"):
+            leaderboard.ranked(rows[:0])
+
     def test_two_runs_under_one_name(self, tiny_set, tmp_path, refused):
         first = evaluate(tiny_set, tmp_path / "a.csv", "identity")
         assert len(leaderboard.read([first, first])) == len(pd.read_csv(first))

@@ -1,7 +1,8 @@
 """The embedded set: written in seconds, offline, from code and from photographs that scikit-image and matplotlib ship.
 
-Most of it are procedurally lit scenes with exact ground truth (`scenes`); a few natural photographs with objects
-outlined by hand (`photographs`) are there to look at. It fills iHarmony4's layout with all four subset folders:
+Most of it are procedurally lit scenes with exact ground truth (`scenes`; of some, another processor renders a few
+pixels otherwise); a few natural photographs with objects outlined by hand (`photographs`) are there to look at. It
+fills iHarmony4's layout with all four subset folders:
 
     c|a|f|dscene0042_1_2.jpg     subset's letter, scene 42, its one foreground, relighting 2
     fphoto... (e.g. fcoffee_3_1) a photograph, its third region, recolouring 1: all in HFlickr

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harmonylib import colour_maps
+from harmonylib.errors import HarmonyError
 from harmonylib.models import Harmonizer
 
 REACH = 4  # px that a place looks around itself
@@ -36,6 +37,8 @@ class Outline(Harmonizer):
 
     def __init__(self, *, places: int = 384, width: int = 96):
         super().__init__()
+        if places < 1 or width < 1:
+            raise HarmonyError(f"outline: places and width must be at least 1, not {places} and {width}")
         self.places = places
         self.read, self.compare = _perceptron(FEATURES, width), _perceptron(2 * width, width)
         self.weigh = nn.ModuleList(nn.Linear(width, HEADS) for _ in range(2))

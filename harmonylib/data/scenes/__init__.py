@@ -34,9 +34,11 @@ class Scene(NamedTuple):
 def render_scene(index: int, style: str, relightings: int = 3, size: tuple[int, int] = (192, 256)) -> Scene:
     """Scene number `index` in the manner of one subset of iHarmony4, at `size` (height, width).
 
-    The same arguments give the same bytes, whatever was rendered before. `HCOCO`: moderate changes of the object's
-    illuminant; `HFlickr`: stronger casts, more things; `HAdobe5k`: another edition (exposure, white balance, contrast,
-    saturation); `Hday2night`: the object as at another time of day. Raises HarmonyError for another style.
+    The same arguments give the same bytes on one processor, whatever was rendered before; on another, with or without
+    AVX-512, NumPy's single-precision functions end in other bits, and a few pixels in other levels. `HCOCO`: moderate
+    changes of the object's illuminant; `HFlickr`: stronger casts, more things; `HAdobe5k`: another edition (exposure,
+    white balance, contrast, saturation); `Hday2night`: the object as at another time of day. Raises HarmonyError for
+    another style.
     """
     if style not in STYLES:
         raise HarmonyError(f"scene style {style!r} is unknown; use one of {', '.join(STYLES)}")
