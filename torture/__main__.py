@@ -2,7 +2,7 @@
 
     python -m torture [PARTS ...] [--minutes 20] [--seed 0] [--out results/torture]
 
-Writes torture.csv where all parts were run. Exit code 1 where anything was lost.
+Where all parts were run, writes torture.csv and prints the README's table of it. Exit code 1 where anything was lost.
 """
 
 import argparse
@@ -16,6 +16,12 @@ import pandas as pd
 from harmonylib import records
 from torture import FOLDER, Trial
 
+HEADINGS = {
+    "kills": "kills survived",
+    "faults": "faults injected",
+    "processes": "two processes at once",
+    "inputs": "inputs tried",
+}
 PARTS = {"kills": 0.45, "faults": 0.2, "inputs": 0.35}  # a module each, and its share of the time
 
 
@@ -63,6 +69,16 @@ def write(trials: list[Trial], folder: Path) -> None:
     table = pd.DataFrame(rows).assign(device=environment["device"], python=environment["python"])
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(folder / "torture.csv", index=False, lineterminator="\n")
+    print(markdown(table))
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The table of the README, from torture.csv: a row a part."""
+    rows = ["| | times | of what | lost |", "|---|---|---|---|"]
+    for part, found in table.groupby("part", sort=False):
+        of = ", ".join(f"{row.what.removeprefix('records: ')} {row.times:,}" for row in found.itertuples())
+        rows.append(f"| {HEADINGS[part]} | {found['times'].sum():,} | {of} | {found['lost'].sum() or 'nothing'} |")
+    return "\n".join(rows) + "\n"
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def trials(seconds: float, seed: int) -> Iterator[Trial]:
     in_turn(enumerate(shuffled(seed)), one, fits, until)
     for kind in KINDS:
         told = survived[kind.what]
-        note = f"{told.at_random} at random moments, {told.at_writes} at writes; {told.restarts} times compared"
+        note = f"{told.at_random} at random moments, {told.at_writes} at writes; {told.restarts} ends compared"
         yield Trial("kills", kind.what, told.at_random + told.at_writes, tuple(told.lost), note)
     times = sum(told.at_random + told.at_writes for told in survived.values())
     if times < LEAST:
