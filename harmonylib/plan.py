@@ -168,7 +168,7 @@ def compare(study: Study, file: Path) -> None:
     planned = planned.drop(index=NOTEBOOKS)
     named = planned.index.astype(str).str.fullmatch(r"\w{1,99}").all()  # folders will be called so
     if "seeds" not in planned or planned.index.hasnans or not named or not planned["seeds"].between(1, SEEDS).all():
-        raise HarmonyError(f"{shown(file)}: no plan, some runs have no name of an experiment or no number of seeds; {advice}")
+        raise HarmonyError(f"{shown(file)}: no plan, some rows have no experiment's name or number of seeds; {advice}")
     for name, row in planned.iterrows():
         records = [Record(study.results / "runs" / name / f"seed{seed}") for seed in range(int(row["seeds"]))]
         made = [r for r in records if _made_since(r, file) and r.env.get("scoring_seconds") is not None]
