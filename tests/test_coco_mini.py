@@ -257,6 +257,9 @@ def test_bad_input(coco, tmp_path, refused):
     edit(coco, lambda content: content["images"][0].update(file_name="../../secret.jpg"))
     with refused("secret.jpg", "leads out"):
         build(coco, tmp_path / "set")
+    edit(coco, lambda content: content["images"][0].update(file_name=300 * "x"))
+    with refused("instances_made_up.json", "255 bytes"):
+        build(coco, tmp_path / "set")
     edit(coco, lambda content: content.pop("categories"))
     with refused("instances_made_up.json", "not COCO"):
         build(coco, tmp_path / "set")

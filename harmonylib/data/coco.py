@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from harmonylib.data.layout import LONGEST
 from harmonylib.errors import HarmonyError, one_line
 from harmonylib.paths import shown
 from harmonylib.reading import DAMAGE, read_json
@@ -86,7 +87,10 @@ def read_objects(root: str | Path) -> list[Object]:
     content = read_json(path, "not COCO's instance format; fetch the file again")
     try:
         names = {c["id"]: one_line(c["name"]) for c in content["categories"]}
-        folder = _image_folder(root, path, [str(image["file_name"]) for image in content["images"]])
+        file_names = [str(image["file_name"]) for image in content["images"]]
+        if max((len(name.encode()) for name in file_names), default=0) > LONGEST:
+            raise ValueError(f"a file_name of more than {LONGEST} bytes")
+        folder = _image_folder(root, path, file_names)
         images = {
             int(image["id"]): (
                 _inside(folder, str(image["file_name"]), path),
