@@ -405,7 +405,7 @@ def test_fewer_steps_than_epochs_still_make_numbers(capsys, tiny_set, tmp_path, 
 
 
 def test_plan(capsys, tiny_set, tmp_path, monkeypatch):
-    names = ("unet", "s2am_s2ad", "pretrain_swinih", "swinih_lemart")
+    names = ("unet", "pretrain_swinih", "swinih_lemart")
     monkeypatch.setattr(experiments, "EXPERIMENTS", {name: experiments.get(name) for name in names})
     code, out, err = run(capsys, "plan", *SMOKE, "--data", tiny_set)
     assert (code, err) == (0, "")
