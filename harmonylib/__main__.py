@@ -1,6 +1,17 @@
 """The commands. What stands above the last import must be understood by any Python 3, however old."""
 
+import os
+import signal
 import sys
+
+
+def leave(*_):
+    """SIGTERM before a command has begun, or when it is over."""
+    os.write(2, b"harmonylib: stopped by SIGTERM; the same command goes on\n")
+    os._exit(75)  # `interruption.EXIT_CODE`
+
+
+signal.signal(signal.SIGTERM, leave)
 
 if sys.version_info < (3, 11):  # noqa: UP036
     version = ".".join(map(str, sys.version_info[:3]))
@@ -12,6 +23,8 @@ if sys.argv[1:2] == ["doctor"]:
 
     doctor.step_aside()
 
-from harmonylib.cli import main
+from harmonylib.cli import main  # noqa: E402
 
-raise SystemExit(main())
+code = main()
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all is written: what is left is to end
+raise SystemExit(code)

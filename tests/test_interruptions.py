@@ -39,6 +39,22 @@ def names(folder: Path) -> list[str]:
 # ----------------------------------------------------------------------------------------------------- SIGTERM
 
 
+@pytest.mark.parametrize(("moment", "code"), [("before", 75), ("after", 0)])
+def test_sigterm_before_a_command_has_begun_and_when_it_is_over(moment, code):
+    """Its imports, and the end of Python, take a second each."""
+    script = """import atexit, os, runpy, signal, sys, harmonylib.cli
+def sigterm():
+    os.kill(os.getpid(), signal.SIGTERM)
+    return 0
+harmonylib.cli.main = sigterm
+if sys.argv[1] == "after":
+    harmonylib.cli.main = lambda: 0
+    atexit.register(sigterm)
+runpy.run_module("harmonylib", run_name="__main__")"""
+    done = subprocess.run([sys.executable, "-c", script, moment], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+
+
 @pytest.fixture
 def terminate_at(monkeypatch):
     """SIGTERM reaches this process in the middle of a step, counted from 0."""
