@@ -92,7 +92,7 @@ def alone(lock: Path, busy: Callable[[], None]) -> Iterator[None]:
     except Timeout:
         busy()
         held.acquire(poll_interval=0.5)
-    except (OSError, NotImplementedError):
+    except (OSError, NotImplementedError):  # the second is filelock's word for a file system without `flock`
         held = None
     try:
         yield

@@ -136,6 +136,18 @@ def test_no_file_holds_a_path_of_this_machine():
     assert not found
 
 
+def test_no_executed_notebook_holds_a_path_of_another_machine():
+    """A path that a cell has printed: wherever the copy was executed, which need not be here."""
+    pattern = re.compile(r"Path\('(?:/|[A-Z]:)[^']*'")
+    found = [
+        f"{path.relative_to(ROOT)}: {hit.group()}"
+        for path in files_of_the_repository()
+        if path.suffix == ".ipynb"
+        for hit in pattern.finditer(path.read_text(encoding="utf-8"))
+    ]
+    assert not found
+
+
 def lines_of_code(path: Path) -> int:
     """Lines that hold code: no blank lines, no comments, no docstrings."""
     source = path.read_text(encoding="utf-8")
