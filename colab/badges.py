@@ -12,7 +12,8 @@ from pathlib import Path
 
 from colab import NOTEBOOKS, ROOT
 
-OWNER, NAME, REF = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,38})", r"[A-Za-z0-9._-]{1,100}", r"[A-Za-z0-9_][A-Za-z0-9._/-]*"
+OWNER, NAME = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,37}[A-Za-z0-9])?", r"[A-Za-z0-9._][A-Za-z0-9._-]{0,99}"
+REF = r"[A-Za-z0-9_][A-Za-z0-9._/-]*"
 IMAGE = "https://colab.research.google.com/assets/colab-badge.svg"
 LINK = "https://colab.research.google.com/github/{repo}/blob/{branch}/{path}"
 BADGE = re.compile(r"\[!\[Open In Colab\]\([^)]*\)\]\([^)]*\)")
@@ -39,7 +40,7 @@ def write(root: Path, repo: str, branch: str = "") -> list[Path]:
     texts |= {path: notebook(path.read_text(encoding="utf-8"), path.name, repo, branch) for path in paths}
     changed = [path for path, text in texts.items() if path.read_text(encoding="utf-8") != text]
     for path in changed:
-        path.write_text(texts[path], encoding="utf-8", newline="\n")
+        path.write_bytes(texts[path].encode())
     return changed
 
 
@@ -48,7 +49,7 @@ def check(repo: str, branch: str) -> None:
         raise Refused(f"REPO: none given; say where the repository is on GitHub: {USAGE}")
     if not re.fullmatch(f"{OWNER}/{NAME}", repo) or repo.endswith((".git", "/.", "/..")):
         raise Refused(f"REPO={repo!r}: no repository of GitHub; write owner/name: {USAGE}")
-    if branch and (not re.fullmatch(REF, branch) or ".." in branch or branch.endswith(("/", ".", ".lock"))):
+    if branch and (not re.fullmatch(REF, branch) or re.search(r"\.\.|//|/\.|\.lock(/|$)|[/.]$", branch)):
         raise Refused(f"BRANCH={branch!r}: no name of a branch or tag; {USAGE}")
 
 
@@ -91,8 +92,9 @@ def main(arguments: list[str]) -> int:
     except Refused as refused:
         print(refused, file=sys.stderr)
         return 2
-    print(*(path.relative_to(ROOT) for path in changed), sep="\n")
-    print(f"{len(changed)} files changed; commit and push them, then the links work")
+    for path in changed:
+        print(path.relative_to(ROOT))
+    print(f"{len(changed)} files changed{'; commit and push them, then the links work' if changed else ''}")
     return 0
 
 

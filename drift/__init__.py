@@ -17,7 +17,7 @@ class Kind(NamedTuple):
     """What may differ between two machines, as a share of the largest value; 0 is every byte."""
 
     tolerance: float
-    elsewhere: float  # on another processor than the reference's, where scenes have a few other pixels
+    elsewhere: float  # without AVX-512, which the reference was made with: scenes have a few other pixels
     words: str
 
 

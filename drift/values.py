@@ -35,7 +35,7 @@ def versions() -> dict[str, str]:
     from harmonylib import records
 
     environment = records.environment()
-    return {name: environment[name] for name in ("python", "device")} | environment["packages"]
+    return {name: environment[name] for name in ("python", "device", "avx512")} | environment["packages"]
 
 
 def _kept(kind: str, made: np.ndarray | bytes) -> dict:

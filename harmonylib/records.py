@@ -15,6 +15,7 @@ from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from harmonylib.errors import HarmonyError
@@ -191,6 +192,7 @@ def environment(**extra) -> dict:
         "packages": {name: _installed(name) for name in PACKAGES},
         "system": platform.system(),
         "device": torch.cuda.get_device_name() if cuda else _cpu_name(),
+        "avx512": avx512(),
         "compute_capability": list(torch.cuda.get_device_capability()) if cuda else None,
         "threads": torch.get_num_threads(),
         "processes": world_size(),
@@ -224,6 +226,15 @@ def _git() -> dict:
 
     status = ask("status", "--porcelain", "--", "harmonylib", "notebooks", "pyproject.toml")
     return {"git_sha": ask("rev-parse", "HEAD"), "git_dirty": None if status is None else bool(status)}
+
+
+def avx512() -> bool | None:
+    """Whether NumPy's functions in single precision use AVX-512: without, they end in another bit. None: not known."""
+    try:
+        used = np.lib.introspect.opt_func_info("^exp$", "float32")["exp"]["ff"]["current"]
+    except (AttributeError, KeyError):  # NumPy before 2.0; a build without any such code
+        return None
+    return used.startswith(("AVX512", "X86_V4"))
 
 
 def _cpu_name() -> str:

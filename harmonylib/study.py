@@ -305,8 +305,21 @@ class Study:
             self.say(f"{words}: finished before with the same configuration, data and source; kept")
             return kept
         if (folder / records.MADE_HERE).is_file() and (folder / "metrics.json").is_file():
-            self.say(f"{words}: there is a record, but configuration, data or source has changed since; training again")
+            self.say(f"{words}: its record was made with {self._changed(Record(folder))}; training again")
         return None
+
+    def _changed(self, record: Record) -> str:
+        """What a record that is out of date was made with, in words."""
+        try:
+            made = record.env
+        except HarmonyError:
+            return "what it cannot tell any more, for it is damaged"
+        found = ["other source"] if made.get("source_hash") != records.source_hash() else []
+        if made.get("data_hash") != self.cache.data_hash:
+            elsewhere = made.get("avx512", records.avx512()) != records.avx512()
+            why = " (processors with and without AVX-512 render some pixels otherwise)" if elsewhere else ""
+            found.append(f"other data{why}")
+        return " and ".join(found) or "another configuration, or another start"
 
     def _write_diverged(self, experiment: Experiment, error: training.Diverged) -> Record:
         summary = {"diverged": str(error), "key": self._key(experiment)}

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NAMES = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 LINK = re.compile(
     r"\[!\[Open In Colab\]\(https://colab\.research\.google\.com/assets/colab-badge\.svg\)\]"
-    r"\(https://colab\.research\.google\.com/github/([\w-]+/[\w.-]+)/blob/([\w.-]+)/(notebooks/[\w.-]+\.ipynb)\)"
+    r"\(https://colab\.research\.google\.com/github/([\w-]+/[\w.-]+)/blob/([\w./-]+)/(notebooks/[\w.-]+\.ipynb)\)"
 )
 
 
@@ -66,8 +66,7 @@ class TestBadges:
     def test_the_notebooks_clone_what_the_links_show(self, checkout):
         badges.write(checkout, "owner/name", "v1.0")
         for name in NAMES:
-            assert '\nREPO = "owner/name"  # ' in cells(checkout, name)[1]
-            assert '\nBRANCH = "v1.0"  # ' in cells(checkout, name)[1]
+            assert '\nREPO = "owner/name"\nBRANCH = "v1.0"\n' in cells(checkout, name)[1]
             assert LINK.search(cells(checkout, name, "markdown")[0])[2] == "v1.0"
 
     def test_again_changes_nothing_and_another_repository_replaces(self, checkout):
@@ -94,6 +93,8 @@ class TestBadges:
             ("https://github.com/owner/name", ""),
             ("owner/name.git", ""),
             ("owner/..", ""),
+            ("a-/name", ""),
+            ("owner/-name", ""),
             ("-owner/name", ""),
             ('owner/na"me', ""),
             ("owner/na me", ""),
@@ -101,6 +102,8 @@ class TestBadges:
             ("owner/name", "--upload-pack=x"),
             ("owner/name", "a b"),
             ("owner/name", "a..b"),
+            ("owner/name", "a//b"),
+            ("owner/name", "a.lock/b"),
         ],
     )
     def test_refuses_in_one_line_and_touches_nothing(self, checkout, repo, branch):

@@ -12,7 +12,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 ROOT = Path(__file__).resolve().parent.parent
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MAGIC = re.compile(r"^\s*[!%]")
-CLONE = '!git clone -q --depth 1 {BRANCH and "--branch " + BRANCH} https://github.com/{REPO} /content/companion'
+CLONE = "!git -c advice.detachedHead=false clone -q --depth 1 {CHOSEN} https://github.com/{REPO} /content/companion"
 
 pytestmark = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 
