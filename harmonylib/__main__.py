@@ -7,7 +7,8 @@ import sys
 
 def leave(*_):
     """SIGTERM before a command has begun, or when it is over."""
-    os.write(2, b"harmonylib: stopped by SIGTERM; the same command goes on\n")
+    if os.environ.get("RANK", "0") == "0":  # of several processes the first speaks
+        os.write(2, b"harmonylib: stopped by SIGTERM; the same command goes on\n")
     os._exit(75)  # `interruption.EXIT_CODE`
 
 

@@ -183,15 +183,16 @@ def _doctor(options) -> int:
 
 
 def _train(options) -> None:
-    from harmonylib import evaluation, experiments, metrics
-    from harmonylib.config import override
+    from harmonylib import config, evaluation, experiments, metrics
+    from harmonylib.data.locate import name_of
     from harmonylib.study import PROTOCOLS, open_study
 
     changes = options.set + ([] if options.seed is None else [f"seed={options.seed}"])
     declared = experiments.get(options.experiment)
-    override(declared, changes)  # a wrong key should not wait for the data
+    name = name_of(options.data)
+    profile = config.profile(options.profile, name)
+    experiment = config.override(experiments.resolve(declared, profile, name), changes)  # what is wrong is told first
     study = open_study(options.profile, options.data)
-    experiment = override(experiments.resolve(declared, study.profile, study.data), changes)
     if options.set:  # tables take runs/<name> for the declared experiment: what was changed gets a name of its own
         experiment = replace(experiment, name=f"{experiment.name}-{replace(experiment, seed=0).config_id[:6]}")
     study = study.like(experiment)

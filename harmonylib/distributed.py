@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from harmonylib.errors import HarmonyError
 
+LAUNCHERS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # environment variables
 PATIENCE = timedelta(minutes=30)  # of a process that waits for the others: the main one may be preparing a large set
 
 
@@ -40,7 +41,22 @@ def joined() -> Iterator[None]:
     if not is_main():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     yield
-    dist.destroy_process_group()  # not after a failure: it would wait for processes that are gone
+    add_up(torch.zeros(1))  # none leaves what another still works with; not after a failure, which would wait for ever
+    dist.destroy_process_group()
+
+
+def check_alone() -> None:
+    """Whether this process was started as one of several by other means than torchrun: raises HarmonyError.
+
+    What a launcher's shell has left behind without saying so is put out of accelerate's sight.
+    """
+    for name in LAUNCHERS:
+        if os.environ.get(name, "1").strip() not in ("", "0", "1"):
+            raise HarmonyError(
+                f"{name}={os.environ[name]}: several processes are started by torchrun (README, From a laptop to 64 "
+                f"GPUs); start it so, or `unset {name}`"
+            )
+    os.environ.pop("LOCAL_RANK", None)
 
 
 def world_size() -> int:

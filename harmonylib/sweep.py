@@ -24,10 +24,12 @@ from harmonylib.config import Experiment
 from harmonylib.data.locate import LADDER
 from harmonylib.errors import HarmonyError
 from harmonylib.interruption import EXIT_CODE, leaving
-from harmonylib.paths import ROOT, shown, write_text
+from harmonylib.paths import ROOT, alone, shown, write_text
+from harmonylib.reading import read_json
 from harmonylib.study import Study, label
 
 LOOK_EVERY, TRIES = 5.0, 60  # s, at the queue, and how often until it answers
+PORT = "$((20000 + SLURM_JOB_ID % 20000))"  # of a job on several nodes: another may begin on the same node
 SAVING = 60  # s that a run has for its checkpoint, of the 90 that submitit lets Slurm give notice
 RETURNS = 1000  # times that a job may run out of its hours and go on
 
@@ -86,8 +88,9 @@ class Job:
 
     def last_words(self) -> str:
         """What the run said last, of itself if it did."""
-        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        return ([line for line in lines if line.startswith("harmonylib:")] or lines or ["not a word"])[-1]
+        said = self.log.read_text(errors="replace") if self.log.is_file() else ""
+        lines = [line for line in said.splitlines() if line.strip()]
+        return ([line for line in lines if line.startswith("harmonylib:")] or lines or ["did not begin"])[-1]
 
     def _note(self, line: str) -> None:
         with self.log.open("a") as log:
@@ -206,8 +209,20 @@ def _here(levels: list[list[Job]], means: Means, say: Callable) -> list[tuple[Jo
 def _on_slurm(study: Study, levels: list[list[Job]], means: Means, wait: bool) -> list[tuple[Job, str]]:
     """An array of jobs a level, after that of the level before. What an earlier call has queued is not queued again."""
     executor = _executor(study.results / "logs" / "slurm", means)
-    listed = study.results / "logs" / "slurm" / "queued.json"
-    queued: dict[str, str] = json.loads(listed.read_text()) if listed.is_file() else {}
+    with alone(executor.folder / ".lock", lambda: study.say("another sweep submits its jobs; waiting for it")):
+        queued = _submit(executor, levels, study.say)
+    jobs = [job for level in levels for job in level]
+    if wait and jobs:
+        study.say("waiting for them; Ctrl-C leaves them in the queue, and the same command waits again")
+    while (there := _queue()) & {queued[job.label] for job in jobs} and wait:
+        time.sleep(LOOK_EVERY)
+    return [(job, f"queued: job {queued[job.label]}") if queued[job.label] in there else _ended(job) for job in jobs]
+
+
+def _submit(executor, levels: list[list[Job]], say: Callable) -> dict[str, str]:
+    """The number of each run's job, by label; a file beside the jobs' own tells it to the next call."""
+    listed = executor.folder / "queued.json"
+    queued: dict[str, str] = read_json(listed, "delete it") if listed.is_file() else {}
     there, before = _queue(), ""
     for jobs in filter(None, levels):
         new = [job for job in jobs if queued.get(job.label) not in there]
@@ -216,14 +231,9 @@ def _on_slurm(study: Study, levels: list[list[Job]], means: Means, wait: bool) -
             for job, submitted in zip(new, executor.submit_array(new), strict=True):
                 queued[job.label] = submitted.job_id
             write_text(listed, json.dumps(queued, indent=1) + "\n")
-            study.say(f"submitted {len(new)} runs as job {queued[new[0].label].split('_')[0]}")
+            say(f"submitted {len(new)} runs as job {queued[new[0].label].split('_')[0]}")
         before = ":".join(sorted({queued[job.label].split("_")[0] for job in jobs}))
-    jobs = [job for level in levels for job in level]
-    if wait and jobs:
-        study.say("waiting for them; Ctrl-C leaves them in the queue, and the same command waits again")
-        while (there := _queue()) & {queued[job.label] for job in jobs}:
-            time.sleep(LOOK_EVERY)
-    return [(job, f"queued: job {queued[job.label]}") if queued[job.label] in there else _ended(job) for job in jobs]
+    return queued
 
 
 def _executor(folder: Path, means: Means):
@@ -244,7 +254,7 @@ def _executor(folder: Path, means: Means):
         tasks_per_node=1,
         cpus_per_task=means.cpus * max(1, means.gpus),
         slurm_array_parallelism=means.at_once or 256,
-        slurm_setup=[f"export PYTHONPATH={ROOT}", "export HEAD=$(scontrol show hostnames | head -n 1):29400"],
+        slurm_setup=[f"export PYTHONPATH={ROOT}", f"export HEAD=$(scontrol show hostnames | head -n 1):{PORT}"],
         slurm_additional_parameters={"requeue": True} | means.sbatch,
         **({"gpus_per_node": means.gpus} if means.gpus else {}),
         **({"slurm_partition": means.partition} if means.partition else {}),

@@ -143,7 +143,9 @@ class Run:
         self.share = distributed.share(experiment.batch_size, experiment.micro_batch, model)
         model = distributed.normalise_together(model)
         self.model, self.optimiser = self.accelerator.prepare(model, _optimiser(experiment, model))
-        self.method = evaluation.network(self.accelerator.unwrap_model(self.model))
+        # Without accelerate's autocast around it: `step` has its own, and scores are in float32, as everywhere else.
+        self.network = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        self.method = evaluation.network(self.network)
         self.loss_of = losses.of(experiment)
         self.steps = total_steps(experiment, full_count)
         self.epoch_ends, self.curve = validations(experiment, self.steps)
@@ -205,7 +207,7 @@ class Run:
             return
         self.state["seconds"] = self.before + time.perf_counter() - self.started
         content = {"experiment": self.experiment.to_dict(), "key": self.key, "finished": finished, "state": self.state}
-        content["model"] = self.accelerator.unwrap_model(self.model).state_dict()
+        content["model"] = self.network.state_dict()
         if not finished:
             scaler = self.accelerator.scaler
             content |= {"optimiser": self.optimiser.state_dict(), "random": checkpoints.random_state()}
@@ -217,7 +219,7 @@ class Run:
         saved = _saved(self.checkpoint, self.key, finished=False)
         if saved is None:
             return False
-        self.accelerator.unwrap_model(self.model).load_state_dict(saved["model"])
+        self.network.load_state_dict(saved["model"])
         self.optimiser.load_state_dict(saved["optimiser"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
@@ -227,7 +229,7 @@ class Run:
 
     def take_weights(self, checkpoint: Path) -> None:
         """Start from a checkpoint's weights. Raises HarmonyError when it holds another network."""
-        other, own = load_model(checkpoint), self.accelerator.unwrap_model(self.model)
+        other, own = load_model(checkpoint), self.network
         kinds = [type(network).__name__ for network in (other, own)]
         shapes = [{k: v.shape for k, v in network.state_dict().items()} for network in (other, own)]
         if kinds[0] != kinds[1] or shapes[0] != shapes[1]:
@@ -239,7 +241,7 @@ class Run:
         own.load_state_dict(other.state_dict())
 
     def result(self) -> Trained:
-        return _trained(self.accelerator.unwrap_model(self.model), self.state, self.device)
+        return _trained(self.network, self.state, self.device)
 
     def _read_loss(self) -> None:
         self.state["loss_sum"] += distributed.add_up(self.pending).item()
@@ -308,6 +310,8 @@ def _accelerator(precision: str) -> Accelerator:
     short = {"float32": "no", "float16": "fp16", "bfloat16": "bf16"}[pick_precision(precision)]
     if short == "fp16" and not torch.cuda.is_available():
         raise HarmonyError("precision float16: needs a GPU; use float32 or bfloat16 here")
+    if distributed.world_size() == 1:
+        distributed.check_alone()
     AcceleratorState._reset_state()  # runs of one kernel may differ in precision; accelerate keeps the first one's
     alike = DistributedDataParallelKwargs(broadcast_buffers=False)  # these are the same in all processes as it is
     return Accelerator(mixed_precision=short, cpu=not torch.cuda.is_available(), kwargs_handlers=[alike])

@@ -125,6 +125,34 @@ def test_training_and_scoring_by_command(small, tmp_path, tiny_set):
     assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
 
 
+def test_scores_of_a_run_in_half_precision_are_those_of_evaluate(small, tmp_path, tiny_set):
+    """Trained under autocast, scored without, in the record as from its checkpoint."""
+    changes = ["steps=20", "learning_rate=0.01", "precision=bfloat16"]
+    assert main(["train", "swinih", *small, *(word for change in changes for word in ("--set", change))]) == 0
+    (folder,) = tmp_path.glob("results/*/runs/swinih-*/seed0")
+    words = ["evaluate", "--data", str(tiny_set), "--method", str(folder), "--size", "32"]
+    assert main([*words, "--out", str(tmp_path / "rows.csv")]) == 0
+    rows = [pd.read_csv(file) for file in (folder / "per_image.csv", tmp_path / "rows.csv")]
+    recorded = rows[0].query("split == 'test' and protocol == 'bcmi256@32'").set_index("name")
+    again = rows[1].set_index("name").loc[recorded.index]
+    assert len(recorded) > 3
+    np.testing.assert_allclose(recorded["fmse"], again["fmse"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", distributed.LAUNCHERS)
+def test_a_process_of_another_launcher(small, monkeypatch, capsys, name):
+    monkeypatch.setenv(name, "2")
+    monkeypatch.setenv(name.replace("SIZE", "RANK").replace("WORLD_RANK", "RANK"), "0")
+    assert main(["train", "unet", *small]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"harmonylib: {name}=2: ") and "unset" in told and told.count("\n") == 1
+
+
+def test_what_a_launcher_has_left_behind(small, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert main(["train", "unet", *small]) == 0
+
+
 def test_bad_input_is_told_once():
     done = torchrun("-m", "harmonylib", "train", "nosuch")
     assert done.returncode != 0

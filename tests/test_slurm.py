@@ -74,6 +74,21 @@ def weights(results: Path, name: str) -> dict:
     return torch.load(file, weights_only=True)["model"]
 
 
+def test_a_run_that_is_left_in_the_queue_and_taken_out_of_it(tiny_set, tmp_path, log):
+    words, names = ["--slurm", "--gpus", "0", "--sbatch", "begin=now+1hour"], ["vit"]
+    leaves = sweep(tmp_path, tiny_set, *words, "--leave", names=names)
+    told, _ = leaves.communicate(timeout=LIMIT)
+    log(f"python -m harmonylib sweep vit --profile quick --seeds 0 {' '.join(words)} --leave", told)
+    assert leaves.returncode == 0 and "submitted 1 runs" in told and "0 failed, 1 queued" in told
+    (job,) = re.findall(r"queued: job (\d+)", told)
+    waits = sweep(tmp_path, tiny_set, *words, names=names)
+    wait_for(lambda: "waiting for them" in waits.stdout.readline())
+    ask("scancel", job)
+    told, _ = waits.communicate(timeout=LIMIT)
+    log(f"the same without --leave, and scancel {job}", told)
+    assert waits.returncode == 1 and "submitted" not in told and "failed: did not begin" in told
+
+
 def test_a_grid_with_a_preempted_job(tiny_set, tmp_path, log):
     log("sinfo --version; sinfo", ask("sinfo", "--version") + ask("sinfo"))
     on_slurm, here = tmp_path / "slurm", tmp_path / "here"
