@@ -26,6 +26,8 @@ if sys.argv[1:2] == ["doctor"]:
 
 from harmonylib.cli import main  # noqa: E402
 
+if sys.stdout:  # a terminal that lacks the letters of a name is no reason to fail
+    sys.stdout.reconfigure(errors="backslashreplace")
 code = main()
 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all is written: what is left is to end
 raise SystemExit(code)

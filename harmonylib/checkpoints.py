@@ -4,7 +4,9 @@ import hashlib
 import json
 import math
 import os
+import pickletools
 import random
+import re
 import zipfile
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from harmonylib.reading import content, ordinary
 SAFETENSORS = ".safetensors"
 SECONDS = "HARMONY_CHECKPOINT_SECONDS"  # environment variable
 MOST = 1 << 36  # bytes of a checkpoint
+WORDS = re.compile(r"collections OrderedDict|torch \w+Storage|torch\._utils _rebuild_(tensor_v2|parameter)")
 
 
 def interval(usual: float) -> float:
@@ -67,7 +70,17 @@ def _pickled(path: Path) -> dict:
     with zipfile.ZipFile(path) as archive:
         if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
             raise ValueError("`torch.save` compresses nothing: this would take more memory than it has bytes")
+        for name in archive.namelist():
+            if name.endswith("data.pkl"):
+                _check_words(archive.read(name))
     return torch.load(path, "cpu", weights_only=True)
+
+
+def _check_words(pickled: bytes) -> None:
+    """What torch takes for harmless may still make a tensor of any size out of nothing. Raises ValueError."""
+    for operation, name, _ in pickletools.genops(pickled):
+        if re.search("GLOBAL|INST|EXT", operation.name) and not WORDS.fullmatch(str(name)):
+            raise ValueError(f"{name} in it, which no checkpoint of this project has")
 
 
 def _safetensors(path: Path) -> dict:

@@ -1,6 +1,7 @@
 """``python -m harmonylib``: the commands. Bad input ends in one line on stderr and exit code 2."""
 
 import argparse
+import logging
 import os
 import sys
 import time
@@ -31,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if not sys.warnoptions:  # libraries' words about a file would stand beside the one line about it
         warnings.simplefilter("ignore")
+        logging.getLogger("PIL").setLevel(logging.CRITICAL)
     try:
         with leaving():
             several = "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
@@ -217,6 +219,8 @@ def _evaluate(options) -> None:
     from harmonylib.methods import is_outputs, method_from
 
     check_writable(options.out)
+    if options.size is not None:
+        check_side(options.size)
     rules = [metrics.get_protocol(protocol) for protocol in options.protocol]
     outputs = {name for name in options.method if is_outputs(name)}
     methods = {name: (None, None) if name in outputs else method_from(name) for name in options.method}

@@ -25,7 +25,7 @@ def add(command: argparse.ArgumentParser) -> None:
 def run(options) -> int:
     import torch
 
-    from harmonylib import sweep
+    from harmonylib import experiments, sweep
     from harmonylib.errors import HarmonyError
     from harmonylib.study import open_study
 
@@ -38,6 +38,8 @@ def run(options) -> int:
     wrong = [text for text in options.sbatch if "=" not in text]
     if wrong:
         raise HarmonyError(f"--sbatch {wrong[0]}: write key=value")
+    for name in options.names:
+        experiments.get(name)  # before any data are looked at
     usual = 1 if options.slurm or torch.cuda.is_available() else 0
     means = sweep.Means(
         gpus=usual if options.gpus is None else options.gpus,

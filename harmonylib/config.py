@@ -144,7 +144,7 @@ def override(experiment: Experiment, assignments: list[str]) -> Experiment:
             raise HarmonyError(f"--set {text}: write key=value")
         try:
             value = ast.literal_eval(raw)
-        except (ValueError, SyntaxError, TypeError, MemoryError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             value = raw
         if key.startswith("options."):
             key, value = "options", experiment.options | {key.removeprefix("options."): value}

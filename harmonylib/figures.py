@@ -53,7 +53,7 @@ def for_screen(path: Path) -> tuple[str, bytes]:
     if len(content) < DRAWING:
         return "png", content
     buffer = BytesIO()
-    Image.open(path).convert("RGB").save(buffer, "JPEG", quality=90, subsampling=0, optimize=True)
+    open_rgb(path).save(buffer, "JPEG", quality=90, subsampling=0, optimize=True)
     return "jpeg", buffer.getvalue()
 
 

@@ -20,6 +20,7 @@ except ImportError:  # Windows
 
 ROOT = Path(__file__).resolve().parent.parent
 MY_DRIVE = Path("/content/drive/MyDrive")  # in Colab
+NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
 
 
 def data_dir() -> Path:
@@ -61,7 +62,7 @@ def check_writable(path: Path | None) -> None:
 
 def check_free(path: Path, force: bool) -> None:
     """Raises HarmonyError where a file would be overwritten without having been asked to."""
-    if path.exists() and not force:
+    if os.path.lexists(path) and not force:  # a link to nowhere would be written through
         raise HarmonyError(f"{path}: is there already; name another, or add --force to overwrite")
 
 
@@ -178,7 +179,9 @@ def _name(error: OSError, path: Path) -> None:
 def _opened_alone(part: Path) -> BinaryIO:
     """An empty file that no other process is writing; closing it lets the next one in."""
     while True:
-        file = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        if part.is_symlink():  # not of this package, and it leads elsewhere
+            part.unlink()
+        file = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT | NOFOLLOW, 0o666), "r+b")
         with suppress(OSError, AttributeError):  # no locks: in this file system, on this system
             fcntl.flock(file, fcntl.LOCK_EX)
         with suppress(FileNotFoundError):
@@ -189,6 +192,6 @@ def _opened_alone(part: Path) -> BinaryIO:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text file in UTF-8, whole or not at all."""
+    """A text file in UTF-8, whole or not at all. A name of bytes that are no text is escaped."""
     with whole_file(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))

@@ -8,6 +8,7 @@ import pandas as pd
 from harmonylib import claims, figures, figures_lemart, page, records, tables, tables_lemart
 from harmonylib.evidence import Evidence
 from harmonylib.paths import write_text
+from harmonylib.reading import inside
 
 TABLES = tables.ALL | tables_lemart.ALL
 FIGURES = {  # name: (what draws it from records, its caption, the runs it needs); None: notebook 04 or 05 has drawn it
@@ -40,8 +41,11 @@ def compared(evidence: Evidence) -> list[str]:
 def write_all(results: Path) -> list[Path]:
     """Every table, every figure, claims.csv, manifest.json and report.html; the paths written.
 
-    Raises HarmonyError where there are no records.
+    Raises HarmonyError where there are no records, or a link leads out of the folder.
     """
+    for path in results.rglob("*"):  # records may be a stranger's: nothing is read or written through a link
+        if path.is_symlink():
+            inside(results, path)
     evidence = Evidence(results)
     evidence.of("identity")
     manifest: dict[str, dict] = {"tables": {}, "figures": {}}

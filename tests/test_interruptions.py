@@ -36,6 +36,29 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+# ----------------------------------------------------------------------------------------------------- links
+
+
+def test_a_link_where_a_file_is_begun_leads_nowhere(tmp_path):
+    (tmp_path / "other").write_text("another's")
+    (tmp_path / ".file.part").symlink_to(tmp_path / "other")
+    write_text(tmp_path / "file", "mine")
+    assert (tmp_path / "other").read_text() == "another's"
+    assert (tmp_path / "file").read_text() == "mine" and not (tmp_path / "file").is_symlink()
+
+
+def test_a_link_to_nowhere_is_there_already(tmp_path):
+    (tmp_path / "file").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(HarmonyError, match="--force"):
+        paths.check_free(tmp_path / "file", force=False)
+    paths.check_free(tmp_path / "file", force=True)
+
+
+def test_a_name_that_is_no_text_is_escaped(tmp_path):
+    write_text(tmp_path / "file", os.fsdecode(b"caf\xe9.png"))
+    assert (tmp_path / "file").read_text() == "caf\\udce9.png"
+
+
 # ----------------------------------------------------------------------------------------------------- SIGTERM
 
 

@@ -92,6 +92,14 @@ class Harm:
         return os.system, (f"touch ../{MARK}",)
 
 
+class Nothing:
+    """Gigabytes out of one number, by means that torch takes for harmless."""
+
+    def __reduce__(self):
+        wide = torch.zeros(1, dtype=torch.float64).expand(40000, 40000)
+        return torch._utils._rebuild_device_tensor_from_cpu_tensor, (wide, torch.float32, "cpu", False)
+
+
 def checkpoint(content, ending: str, folder: Path) -> list:
     words, file = composite(folder), folder / f"network{ending}"
     made = content() if callable(content) else content
@@ -146,6 +154,7 @@ CHECKPOINTS = (
         ("code in a pickle", lambda: pickle.dumps(Harm()), ".pt", "holds code", (2,)),
         ("code in torch's archive", lambda: archive(pickle.dumps({"model": Harm()}), version=b"3"), ".pt", "holds code", (2,)),
         ("code beside the weights", lambda: readers_of_runs.pickled(saved() | {"random": Harm()}), ".pt", "holds code", (2,)),
+        ("a tensor out of nothing", lambda: readers_of_runs.pickled(saved() | {"random": Nothing()}), ".pt", "no readable checkpoint", (2,)),
         ("zeros, packed", bomb, ".pt", "no readable checkpoint", (2,)),
         ("settings that are a list", lambda: readers_of_runs.pickled(saved() | {"experiment": [1]}), ".pt", "does not fit", (2,)),
         ("settings without end", lambda: readers_of_runs.pickled(saved(length=laughs())), ".pt", "wrong type", (2,)),
@@ -249,6 +258,9 @@ RECORDS = (
         ("names that move the cursor", b"winner,loser\n\x1b[2J,b\nb,\x1b[2J\n", "", (0,)),
     )),
     *(Case(f"report: {what}", lambda f, change=change: _report(change, f), said) for what, change, said in (
+        ("a folder that is a link", lambda run: (run.parents[2] / "figures").symlink_to("../../../private"), "leads out"),
+        ("a figure that is a link", lambda run: figure(run).symlink_to("../../../../private/photo.jpg"), "leads out"),
+        ("a figure of 4 gigapixels", lambda run: figure(run).write_bytes(png(60_000, 60_000) + bytes(10**6)), "cannot be read as a picture"),
         ("half a file", lambda run: (run / "metrics.json").write_bytes(b'{"test": {'), "no JSON"),
         ("a pipe", replaced_by("env.json", fifo), "pipe"),
         ("a protocol of HTML", lambda run: _reprotocol(run), "none of this project"),
@@ -256,6 +268,13 @@ RECORDS = (
         ("averages that are words", edited("metrics.json", before_training={"test": {"fmse": "a"}}), "no records as runs write"),
     )),
 )  # fmt: skip
+
+
+def figure(run: Path) -> Path:
+    """Of notebook 04, which `report` shows as it is."""
+    folder = run.parents[2] / "figures"
+    folder.mkdir()
+    return folder / "lemart_figure1.png"
 
 
 def _report(change, folder: Path) -> list:

@@ -26,8 +26,6 @@ def run(data: str = "auto") -> int:
         "packages": packages.packages, "notebooks": files.notebooks, "memory": machine.memory, "disk": machine.disk,
         "data": lambda: files.data(data), "results": files.results, "network": machine.network,
     }  # fmt: skip
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks the letters of a folder's name
     stands_in_the_way = False
     for begun in [_Begun(name, check) for name, check in checks.items()]:
         for kind, words in begun.findings():
