@@ -46,6 +46,9 @@ def write_all(results: Path) -> list[Path]:
     for path in results.rglob("*"):  # records may be a stranger's: nothing is read or written through a link
         if path.is_symlink():
             inside(results, path)
+    for name, (draw, *_) in FIGURES.items():  # before anything is written: the others are drawn here
+        if draw is None and (path := results / "figures" / f"{name}.png").is_file():
+            figures.for_screen(path)
     evidence = Evidence(results)
     evidence.of("identity")
     manifest: dict[str, dict] = {"tables": {}, "figures": {}}
