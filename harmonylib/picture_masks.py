@@ -13,7 +13,8 @@ from harmonylib.reading import DAMAGE, content
 
 ALPHA = "alpha"  # in place of a mask's file: the picture's own alpha channel
 JPEG_NOISE = 0.05  # what is nearer than this to nothing or to all is nothing or all
-CORNERS = 100_000  # of all polygons; more would take minutes
+CORNERS = 20_000  # of all polygons; more would take minutes
+TEXT = 1 << 24  # bytes of a file of polygons
 SUPERSAMPLING = 4  # a side, of polygons: what makes their edges soft
 
 
@@ -31,7 +32,7 @@ def read(path: str | Path, picture: Picture) -> np.ndarray:
     elif Path(path).suffix.lower() == ".json":
         mask = polygons(path, picture.size)
     else:
-        mask = of_picture(pictures.read(path), picture)
+        mask = of_picture(pictures.read(path, picture), picture)
         if pictures.FORMATS.get(Path(path).suffix.lower()) == "JPEG":
             mask = ((mask - JPEG_NOISE) / (1 - 2 * JPEG_NOISE)).clip(0, 1)
     check(mask, picture.size, path)
@@ -41,8 +42,7 @@ def read(path: str | Path, picture: Picture) -> np.ndarray:
 def check(mask: np.ndarray, size: tuple[int, int], name: str | Path = "mask") -> None:
     """Raises HarmonyError where a mask (H, W) in [0, 1] does not fit the picture, or leaves nothing to go by."""
     if mask.shape != size[::-1]:
-        got = "x".join(map(str, mask.shape[::-1]))
-        raise HarmonyError(f"{name}: {got} px, but the composite has {size[0]}x{size[1]}; make them the same size")
+        raise HarmonyError(f"{name}: {pictures.other_size(mask.shape[::-1], size)}")
     if not np.isfinite(mask).all() or mask.min() < 0 or mask.max() > 1:
         raise HarmonyError(f"{name}: a mask's values lie between 0 and 1; scale them")
     if mask.max() <= 0.5:
@@ -54,7 +54,7 @@ def check(mask: np.ndarray, size: tuple[int, int], name: str | Path = "mask") ->
 def polygons(path: str | Path, size: tuple[int, int]) -> np.ndarray:
     """The mask of a file of polygons, as `drawn` reads them. Raises HarmonyError as it does, and for no such file."""
     try:
-        text = content(path).decode("utf-8")
+        text = content(path, TEXT).decode("utf-8")
     except FileNotFoundError:
         raise HarmonyError(f"{path}: no such file; name a mask") from None
     except UnicodeDecodeError as error:

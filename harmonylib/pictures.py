@@ -6,6 +6,7 @@ JPEG's own tables come back when it is written. Colours are taken for sRGB; an R
 
 import io
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -78,14 +79,17 @@ class Picture:
         return replace(self, pixels=rgb, cmyk=inks)
 
 
-def read(path: str | Path) -> Picture:
-    """Raises HarmonyError, naming the file: not there, of no known format, damaged, of several frames, of 32 bits."""
+def read(path: str | Path, like: Picture | None = None) -> Picture:
+    """Raises HarmonyError, naming the file: not there, of no known format, damaged, of several frames, of 32 bits; and
+    before it is decoded, where it is not of the size of `like`, upright or turned."""
     path = Path(path)
     try:
         content = reading.content(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damage that is an error below, of sizes short of Pillow's limit
             with reading.picture(content, PIXELS) as image:
+                if like and image.size not in (like.size, like.size[::-1]):
+                    raise HarmonyError(other_size(image.size, like.size))
                 deep = sixteen_bits.has(image, content)
                 reading.load(image)
                 if image.format == "PNG" and PNG_END not in content:  # Pillow lets it pass
@@ -105,6 +109,11 @@ def read(path: str | Path) -> Picture:
         raise HarmonyError(
             f"{path}: cannot be read as JPEG, PNG, TIFF or WebP ({reason}); save it again as one of these"
         ) from None
+
+
+def other_size(mask: tuple[int, int], picture: tuple[int, int]) -> str:
+    """What is wrong where a mask and its picture differ in size."""
+    return "{}x{} px, but the composite has {}x{}; make them the same size".format(*mask, *picture)
 
 
 def of(image: Image.Image, deep: np.ndarray | None = None) -> Picture:
@@ -181,9 +190,10 @@ def encode(picture: Picture, suffix: str, name: str | Path = "picture") -> bytes
         "WEBP": {"lossless": True, "exact": True, "method": 0},
     }[kind]
     try:
-        image.save(target, kind, **options, **kept)
-    except (ValueError, OSError) as error:
-        raise HarmonyError(f"{name}: cannot be written as {kind} ({error}); write .png or .tif") from None
+        with reading.silent() if kind == "TIFF" else nullcontext():
+            image.save(target, kind, **options, **kept)
+    except Exception as error:  # encoders raise whatever they make of the EXIF data of others
+        raise HarmonyError(f"{name}: cannot be written as {kind} ({one_line(error)}); write .png or .tif") from None
     return target.getvalue()
 
 
@@ -196,7 +206,8 @@ def format_of(path: str | Path) -> str:
 
 
 def _kept(image: Image.Image, exif: Image.Exif) -> dict:
-    kept = {"icc_profile": image.info["icc_profile"]} if image.info.get("icc_profile") else {}
+    profile = image.info.get("icc_profile")  # of a TIFF, whatever type its tag has
+    kept = {"icc_profile": profile} if profile and isinstance(profile, bytes) else {}
     if all(1 <= dots < MOST_DOTS for dots in image.info.get("dpi", (0,))):  # not so in files made up
         kept["dpi"] = image.info["dpi"]
     if image.format == "TIFF":

@@ -7,16 +7,18 @@ far more than its bytes is refused before it is read.
 import io
 import json
 import os
+import re
 import stat
 import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from harmonylib.errors import HarmonyError, one_line
 
@@ -24,7 +26,10 @@ MOST = 1 << 30  # bytes of a file that is read whole
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")  # Pillow knows dozens, and starts a program for one
 PIXELS = 1 << 26  # of a picture in a set, where several are decoded at once
 SCANS = 100  # of a JPEG; progressive ones have about ten, and each takes the time of the whole picture
+MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # of a JPEG: what begins a part
+MARKERS = 50_000
 COLUMNS = 1000  # of a table; pandas takes minutes over a line of a million commas
+PngImagePlugin.MAX_TEXT_CHUNK = 1 << 24  # bytes: a profile of inks has some millions
 _ALONE = threading.Lock()
 DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)  # of unexpected content
 UNDECODED = (OSError, SyntaxError, Image.DecompressionBombError, struct.error, zlib.error, *DAMAGE)  # of Pillow
@@ -84,20 +89,24 @@ def read_table(file: str | Path, columns: Sequence[str], advice: str, **how) -> 
 
 
 def load(image: Image.Image) -> Image.Image:
-    """Decode a picture. What libtiff has to say of damage goes to the process's own stderr: nowhere, meanwhile."""
-    if image.format != "TIFF":
+    """Decode a picture."""
+    with silent() if image.format == "TIFF" else nullcontext():
         image.load()
-        return image
+    return image
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """The process's own stderr leads nowhere meanwhile: libtiff and libpng write to it."""
     with _ALONE:
         own, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
         try:
             os.dup2(nowhere, 2)
-            image.load()
+            yield
         finally:
             os.dup2(own, 2)
             os.close(own)
             os.close(nowhere)
-    return image
 
 
 def picture(file: bytes, pixels: int) -> Image.Image:
@@ -107,6 +116,18 @@ def picture(file: bytes, pixels: int) -> Image.Image:
         raise ValueError(f"{image.width}x{image.height} px; at most {pixels / 1e6:.0f} megapixels are read")
     if image.mode == "LAB":  # nothing turns it into RGB without a profile
         raise ValueError("CIELAB in place of RGB")
-    if image.format in ("JPEG", "MPO") and file.count(b"\xff\xda") > SCANS:
+    if image.format in ("JPEG", "MPO") and _scans(file) > SCANS:
         raise ValueError(f"a JPEG of more than {SCANS} scans, which is made to take long")
     return image
+
+
+def _scans(jpeg: bytes) -> int:
+    """How many scans a JPEG has before its own end, behind which phones put a film; too many where its parts are."""
+    count, at = 0, 2
+    for _ in range(MARKERS):
+        found = MARKER.search(jpeg, at)
+        if found is None or found[0] == b"\xff\xd9":
+            return count
+        count += found[0] == b"\xff\xda"
+        at = found.end() + int.from_bytes(jpeg[found.end() : found.end() + 2], "big")
+    return SCANS + 1

@@ -6,6 +6,7 @@ Format: w3.org/TR/png-3.
 
 import io
 import logging
+import math
 import struct
 import zlib
 
@@ -13,8 +14,10 @@ import numpy as np
 from PIL import Image
 
 from harmonylib.errors import HarmonyError
+from harmonylib.reading import silent
 
 BITS_PER_SAMPLE = 258  # a TIFF tag
+DEFLATED, PACK_BITS = (8, 32946), 32773  # compressions
 SEPARATE = 2  # planar configuration: one colour after another
 PNG_COLOURS = {1: 0, 2: 4, 3: 2, 4: 6}  # channels: colour type
 
@@ -35,7 +38,8 @@ def read(image: Image.Image, content: bytes) -> np.ndarray:
         import torch  # only here: few pictures need it
         from torchvision.io import ImageReadMode, decode_png
 
-        decoded = decode_png(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.UNCHANGED)
+        with silent():
+            decoded = decode_png(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.UNCHANGED)
         return decoded.permute(1, 2, 0).numpy()
     import tifffile
 
@@ -45,6 +49,7 @@ def read(image: Image.Image, content: bytes) -> np.ndarray:
             page = file.pages[0]  # what it says of other pages, files and dimensions does not count
             if (page.imagewidth, page.imagelength, page.imagedepth) != (*image.size, 1):
                 raise TypeError("its size is told twice")
+            _check_unpacked(page, content)
             found = page.asarray()
         found = np.moveaxis(found, 0, -1) if page.planarconfig == SEPARATE else found
     except ValueError as error:  # compressed in a way that needs imagecodecs
@@ -52,6 +57,17 @@ def read(image: Image.Image, content: bytes) -> np.ndarray:
     if found.dtype != np.uint16:
         raise HarmonyError(f"a TIFF with numbers of type {found.dtype}; save it with whole numbers of 8 or 16 bits")
     return found
+
+
+def _check_unpacked(page, content: bytes) -> None:
+    """Raises HarmonyError where a strip or tile unpacks to more than its pixels, which tifffile would all make."""
+    most = 2 * min(math.prod(page.chunks), 4 * page.size + 4096)  # a tile may be larger than a small picture
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        unpacked = count
+        if page.compression in DEFLATED:
+            unpacked = len(zlib.decompressobj().decompress(content[offset : offset + count], most + 1))
+        if unpacked > most or page.compression == PACK_BITS:
+            raise HarmonyError("a TIFF of 16 bits packed in an unusual way; save it deflated, or as it is")
 
 
 def png(pixels: np.ndarray, profile: bytes | None, exif: bytes | None) -> bytes:

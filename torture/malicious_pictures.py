@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import struct
 import zlib
 from functools import partial
 from pathlib import Path
@@ -85,6 +86,26 @@ def deep_tiff(**words) -> bytes:
     return target.getvalue()
 
 
+def packed_tiff() -> bytes:
+    """A small picture of 16 bits whose only strip unpacks to 2.5 GB."""
+    import tifffile
+
+    file = bytearray(deep_tiff(compression="adobe_deflate"))
+    with tifffile.TiffFile(io.BytesIO(file)) as opened:
+        places = [opened.pages[0].tags[name].valueoffset for name in ("StripOffsets", "StripByteCounts")]
+    packer = zlib.compressobj(9)
+    zeros = packer.compress(bytes(2**24)) + packer.flush(zlib.Z_FULL_FLUSH)
+    strip = zeros + zeros[2:] * 150  # the first two bytes say how it is packed
+    for place, number in zip(places, (len(file), len(strip)), strict=True):
+        struct.pack_into("<I", file, place, number)
+    return bytes(file) + strip
+
+
+def with_film() -> bytes:
+    """A JPEG as phones write it, with megabytes of something else behind its end."""
+    return picture("jpg", 1, SIDE) + np.random.default_rng(0).bytes(12_000_000)
+
+
 def resolution(value: tuple[int, int]) -> bytes:
     target, tags = io.BytesIO(), TiffImagePlugin.ImageFileDirectory_v2()
     tags[282] = tags[283] = TiffImagePlugin.IFDRational(*value)
@@ -120,6 +141,15 @@ PICTURES = (
     Case("profile of a gigabyte",
          partial(with_composite, png(*SIDE, (b"iCCP", b"a\0\0" + zlib.compress(b" " * 2**28)))), codes=(0, 2)),
     Case("JPEG of 3,000 scans", partial(with_composite, many_scans), "scans"),
+    Case("JPEG with a film behind it", partial(with_composite, with_film), codes=(0,)),
+    Case("TIFF of 16 bits that unpacks to gigabytes", partial(with_composite, packed_tiff), "unusual way"),
+    Case("PNG of 16 bits that unpacks to gigabytes", partial(
+        with_composite, lambda: png(*SIDE, (b"IDAT", zlib.compress(bytes(2**28))), bits=16)), codes=(0, 2)),
+    Case("TIFF with a number for a profile", partial(
+        with_composite, lambda: deep_tiff(extratags=[(34675, "I", 1, 5, True)])), codes=(0,)),
+    Case("EXIF data in a circle, as TIFF", partial(as_format, png(*SIDE, (b"eXIf", bytes.fromhex(
+        "49492a000800000001006987040001000000080000000800000000"))), "tif"), codes=(0, 2)),
+    Case("mask of 169 megapixels", partial(instead, lambda path: Image.new("L", (13_000, 13_000)).save(path), 2), "same size"),
     Case("GIF of 3,000 frames", partial(with_composite, many_frames), "frames"),
     Case("TIFF that claims a million pages", partial(with_composite, lambda: deep_tiff(
         description="ImageJ=1.11a\nimages=1000000\nslices=1000000\n")), codes=(0, 2)),
