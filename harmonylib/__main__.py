@@ -15,9 +15,10 @@ def leave(*_):
 signal.signal(signal.SIGTERM, leave)
 
 if sys.version_info < (3, 11):  # noqa: UP036
-    version = ".".join(map(str, sys.version_info[:3]))
-    print("FIX  Python " + version + ": use 3.11, 3.12 or 3.13: .venv/bin/python, after `make setup`")
-    raise SystemExit(1)
+    version, doctor = ".".join(map(str, sys.version_info[:3])), sys.argv[1:2] == ["doctor"]
+    words = "Python " + version + ": use 3.11, 3.12 or 3.13: .venv/bin/python, after `make setup`\n"
+    (sys.stdout if doctor else sys.stderr).write(("FIX  " if doctor else "harmonylib: ") + words)
+    raise SystemExit(1 if doctor else 2)
 
 if sys.argv[1:2] == ["doctor"]:
     from harmonylib import doctor

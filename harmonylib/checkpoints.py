@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save as safetensors_bytes
 
 from harmonylib.errors import HarmonyError
-from harmonylib.paths import whole_file
+from harmonylib.paths import ROOT, whole_file
 from harmonylib.reading import content, ordinary
 
 SAFETENSORS = ".safetensors"
@@ -58,9 +58,8 @@ def load(path: Path) -> dict:
     except FileNotFoundError:
         raise HarmonyError(f"{path}: no such checkpoint; train the experiment first (notebook 03 or `train`)") from None
     except Exception:  # torch's unpickler raises whatever the damage makes of it
-        raise HarmonyError(
-            f"{path}: no readable checkpoint (damaged, or it holds code); delete it and train again"
-        ) from None
+        mend = f"git checkout -- {path}" if path.is_relative_to(ROOT / "harmonylib") else "delete it and train again"
+        raise HarmonyError(f"{path}: no readable checkpoint (damaged, or it holds code); {mend}") from None
     if not isinstance(saved, dict) or "experiment" not in saved or "model" not in saved:
         raise HarmonyError(f"{path}: not a checkpoint of this project; it lacks the experiment or the weights")
     return saved

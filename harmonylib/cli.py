@@ -39,13 +39,14 @@ def main(arguments: list[str] | None = None) -> int:
             return (_together if several else options.run)(options) or 0
     except (HarmonyError, OSError) as error:
         code = getattr(error, "exit_code", 2)
-        _complain(f"harmonylib: {one_line(error)}", to_all=code == EXIT_CODE)
+        ask = "; `python -m harmonylib doctor` looks for the cause" if isinstance(error, OSError) else ""
+        _complain(f"harmonylib: {one_line(error)}{ask}", to_all=code == EXIT_CODE)
         return code
     except MemoryError:
         _complain("harmonylib: not enough memory for this; use smaller pictures, or a larger machine")
         return 2
     except ImportError as error:
-        _complain(f"harmonylib: {error}; `python -m harmonylib doctor` says what to do")
+        _complain(f"harmonylib: {one_line(error)}; `python -m harmonylib doctor` says what to do")
         return 2
     except KeyboardInterrupt as interrupt:
         words = "interrupted; the same command goes on from the last checkpoint, if there is one yet"
@@ -314,6 +315,7 @@ def _plan(options) -> None:
 
 
 def _report(options) -> None:
+    os.environ["MPLBACKEND"] = "agg"  # nothing is shown
     from harmonylib import report
     from harmonylib.reading import DAMAGE
     from harmonylib.study import results_of

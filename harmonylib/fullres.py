@@ -73,6 +73,8 @@ def load(model: str | Path | None = None) -> nn.Module:
     package. Raises HarmonyError where there is none.
     """
     path = checkpoints.find(WEIGHTS if model in (None, HARMONIZER) else model)
+    if path is None and model in (None, HARMONIZER):
+        raise HarmonyError(f"{WEIGHTS}: the package's own weights are not there; git checkout -- {WEIGHTS}")
     if path is None:
         raise HarmonyError(
             f"model {str(model)!r}: neither a checkpoint nor one of {HARMONIZER}, {', '.join(BASELINES)}; name one"

@@ -190,6 +190,15 @@ def test_a_broken_package(ask, stand_ins, words):
     says(lines, "FIX", *words, "make setup")
 
 
+def test_a_broken_package_on_pythonpath(ask):
+    says(ask(stand_ins={"numpy": "raise ImportError('no _multiarray_umath')"})[1], "FIX", "numpy", "; unset PYTHONPATH")
+
+
+def test_a_package_that_finds_no_room(ask):
+    broken = {"torch": "raise ImportError('libtorch_cpu.so: failed to map segment from shared object')"}
+    says(ask(stand_ins=broken)[1], "FIX", "torch", "ulimit -v unlimited")
+
+
 def test_torchvision_says_which_torch_it_belongs_to(ask):
     """By its own metadata, which the stand-in leaves in place."""
     torch = CPU.replace("2.11.0", "2.12.1")
@@ -279,6 +288,11 @@ def test_an_environment_variable(ask, environment, kind, words):
     says(lines, kind, *words)
 
 
+def test_few_addresses(ask):
+    _, lines = ask(limit=(resource.RLIMIT_AS, (5_000_000_000, 5_000_000_000)))
+    says(lines, "FIX", "memory: 5.0 GB", "ulimit -v unlimited")
+
+
 def test_a_backend_without_a_display(ask):
     real = dict.fromkeys(("numpy", "PIL", "matplotlib"))
     code, lines = ask(stand_ins=real, MPLBACKEND="TkAgg", DISPLAY="")
@@ -352,6 +366,13 @@ def test_a_checkout_that_is_not_whole(ask, checkout):
     says(ask(cwd=checkout)[1], "FIX", "masks.pyc", "rm ")
 
 
+@pytest.mark.parametrize("harm", [b"version https://git-lfs.github.com/spec/v1\n", None])
+def test_weights_that_are_not_whole(ask, checkout, harm):
+    file = checkout / "harmonylib/weights/harmonizer.safetensors"
+    file.write_bytes(file.read_bytes()[:5000] if harm is None else harm)
+    says(ask(cwd=checkout)[1], "FIX", "harmonizer.safetensors", "not whole", "git checkout")
+
+
 def test_changed_notebooks(ask, checkout):
     git = ["git", "-C", str(checkout), "-c", "user.name=n", "-c", "user.email=e"]
     (checkout / "notebooks").mkdir()
@@ -367,6 +388,8 @@ def test_a_kernel_of_another_python(ask, tmp_path):
     folder.mkdir(parents=True)
     (folder / "kernel.json").write_text('{"argv": ["/opt/gone/bin/python", "-m", "x"], "display_name": "x"}')
     _, lines = ask(JUPYTER_PATH=tmp_path / "jupyter")
+    says(lines, "note", "/opt/gone/bin/python", "unset JUPYTER_PATH")
+    _, lines = ask(JUPYTER_DATA_DIR=tmp_path / "jupyter", JUPYTER_PREFER_ENV_PATH="0")
     says(lines, "note", "/opt/gone/bin/python", "-m ipykernel install --sys-prefix")
 
 
@@ -406,6 +429,29 @@ def test_a_set_that_is_not_whole(ask, own_set):
     says(ask("--data", own_set)[1], "FIX", "not whole", "composite_images", "copy it again")
     shutil.rmtree(own_set / "HCOCO/masks")
     says(ask("--data", own_set)[1], "FIX", "not whole", "HCOCO/masks")
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda subset: subset.rename(subset.with_name("hcoco")), ("spelt otherwise than HCOCO", "mv ")),
+        (lambda subset: sorted(subset.glob("masks/*"))[0].unlink(), ("not whole", "HCOCO/masks/")),
+        (lambda subset: sorted(subset.glob("real_images/*"))[0].unlink(), ("not whole", "HCOCO/real_images/")),
+        (lambda subset: [path.write_bytes(b"") for path in subset.glob("composite_images/*")], ("not whole", "empty")),
+        (lambda subset: (subset / "HCOCO_test.txt").unlink(), ("not whole", "HCOCO_test.txt")),
+        (lambda subset: (subset / "HCOCO_test.txt").write_text("\n"), ("not whole", "HCOCO_test.txt")),
+    ],
+)
+def test_a_set_that_lacks_one_thing(ask, own_set, harm, words):
+    harm(own_set / "HCOCO")
+    says(ask("--data", own_set)[1], "FIX", *words)
+
+
+def test_damaged_records(ask, tmp_path):
+    run = tmp_path / "results/quick/runs/unet/seed0"
+    run.mkdir(parents=True)
+    (run / "metrics.json").write_text('{"test": {')
+    says(ask(HARMONY_RESULTS=tmp_path / "results")[1], "FIX", "metrics.json: damaged")
 
 
 def test_folders_of_data(ask, own_set, tmp_path):

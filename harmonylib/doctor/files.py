@@ -53,14 +53,27 @@ def checkout() -> Iterator[tuple[str, str]]:
         pass
     wanted = PARTS + (("Makefile", "requirements.lock") if (ROOT / "pyproject.toml").is_file() else ())
     missing = [name for name in wanted if not (ROOT / name).is_file() or not (ROOT / name).stat().st_size]
+    missing += [PARTS[-1]] if PARTS[-1] not in missing and not _is_weights(ROOT / PARTS[-1]) else []
     stale = [path for path in (ROOT / "harmonylib").rglob("*.pyc") if path.parent.name != "__pycache__"]
     if missing:
-        yield FIX, f"{missing[0]}: not there; git checkout -- {missing[0]}, or download everything again"
+        mend = f"git checkout -- {missing[0]} (git lfs pull, where that is in use), or download everything again"
+        yield FIX, f"{missing[0]}: not there, or not whole; {mend}"
     elif stale:
         yield FIX, f"{shown(stale[0])}: compiled, without its source, and runs in place of ours; rm {stale[0]}"
     else:
         yield OK, f"checkout {ROOT}, version {harmonylib.__version__}"
     yield from (*_git(), *_environment())
+
+
+def _is_weights(path: Path) -> bool:
+    """Whether a file of safetensors is as long as its head says; a pointer of Git LFS has no such head."""
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    try:
+        ends = [of["data_offsets"][1] for name, of in json.loads(content[8 : 8 + length]).items() if name[0] != "_"]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return False
+    return len(content) == 8 + length + max(ends)
 
 
 def _git() -> Iterator[tuple[str, str]]:
@@ -110,6 +123,8 @@ def notebooks() -> Iterator[tuple[str, str]]:
         program = json.loads(named[0].read_text())["argv"][0] if named else "python"
         if program != "python" and Path(program).parent.resolve() != Path(sys.executable).parent.resolve():
             mend = f"{sys.executable} -m ipykernel install --sys-prefix"
+            if any(named[0].is_relative_to(p) for p in os.environ.get("JUPYTER_PATH", "").split(os.pathsep) if p):
+                mend = "unset JUPYTER_PATH"
             yield NOTE, f"notebooks: their kernel python3 is {program} ({named[0]}), not this Python; {mend}"
         elif not missing:
             yield OK, "notebooks: kernel python3, papermill, nbval"
@@ -147,7 +162,7 @@ def data(wanted: str) -> Iterator[tuple[str, str]]:
     if wanted not in (*LADDER, "auto"):
         yield from _set(Path(wanted).expanduser(), wanted)
     for cache in sorted((folder / "cache").glob("*-*-*")):
-        if not (cache / "manifest.json").is_file() or not all(map(_is_array, cache.glob("*.npy"))):
+        if not _is_json(cache / "manifest.json") or not all(map(_is_array, cache.glob("*.npy"))):
             yield FIX, f"{shown(cache)}: a damaged cache; rm -r {cache}, and it is prepared again"
 
 
@@ -160,6 +175,11 @@ def _set(root: Path, name: str) -> Iterator[tuple[str, str]]:
         yield FIX, f"{told}: {error.strerror}; name {', '.join(LADDER)} or the top folder of a set that you can read"
         return
     present = [path for path in inside if path.name in SUBSETS]
+    for path in inside:
+        right = next((name for name in SUBSETS if name.lower() == path.name.lower() and name != path.name), None)
+        if right:
+            yield FIX, f"{told}: {path.name} is spelt otherwise than {right}; mv {path} {path.with_name(right)}"
+            return
     if not present:
         deeper = [path for path in inside if _is_set(path)]
         if {path.name for path in inside} & set(FOLDERS):
@@ -174,22 +194,27 @@ def _set(root: Path, name: str) -> Iterator[tuple[str, str]]:
         mend = f"rm -r {root}, and it is written again" if name == "embedded" else "unpack or copy it again"
         yield FIX, f"{told}: not whole, {shown(lost[0])} is missing or empty; {mend}"
     else:
-        yield OK, f"{told}: {', '.join(path.name for path in present)}"
+        yield OK, f"{told}: {', '.join(path.name for path in present)}; `data verify` looks at every file"
 
 
 def _missing(root: Path, subset: Path) -> Iterator[Path]:
     """Folders and lists of one subset, and some of the composites on these lists, that are not there."""
     yield from (subset / name for name in FOLDERS if next((subset / name).glob("*"), None) is None)
     lists = [*subset.glob(f"{subset.name}_*.txt")] or [*root.glob("IHD_*.txt")]
-    if not lists:
-        yield subset / f"{subset.name}_train.txt"
-    for path in lists:
-        lines = path.read_text(encoding="utf-8", errors="replace").split()
+    listed = {path: path.read_text(encoding="utf-8", errors="replace").split() for path in lists}
+    if not any(lines for path, lines in listed.items() if path.stem.endswith("_test")):
+        yield subset / f"{subset.name}_test.txt"
+    stems = [{path.stem for path in (subset / folder).glob("*")} for folder in FOLDERS[1:]]
+    for path, lines in listed.items():
         lines = [line for line in lines if path.parent == subset or line.startswith(f"{subset.name}/")]
         for line in lines[:: len(lines) // LOOKED_AT + 1]:
             file = subset / FOLDERS[0] / line.rsplit("/", 1)[-1]
-            if not file.is_file():
+            if not file.is_file() or not file.stat().st_size:
                 yield file
+            for number, (folder, there) in enumerate(zip(FOLDERS[1:], stems, strict=True), 1):
+                wanted = file.stem.rsplit("_", number)[0]  # c1_2_3: its mask is c1_2, its photograph c1
+                if wanted not in there:
+                    yield subset / folder / wanted
 
 
 def _is_set(folder: Path) -> bool:
@@ -198,16 +223,28 @@ def _is_set(folder: Path) -> bool:
 
 def _is_array(path: Path) -> bool:
     """Whether a file of bytes in NumPy's format is as long as its head says."""
-    head = path.open("rb").read(256)
+    with path.open("rb") as file:
+        head = file.read(256)
     shape, product = re.search(rb"'shape': \(([\d, ]+)\)", head), 1
     for side in shape[1].strip(b", ").split(b",") if shape else ():
         product *= int(side)
     return shape is not None and path.stat().st_size == 10 + int.from_bytes(head[8:10], "little") + product
 
 
+def _is_json(path: Path) -> bool:
+    try:
+        return isinstance(json.loads(path.read_bytes()), dict)
+    except (OSError, ValueError):
+        return False
+
+
 def results() -> Iterator[tuple[str, str]]:
     """Runs that were interrupted, checkpoints that are damaged, and folders that a crash left."""
     base = results_dir("quick").parent
+    for path in sorted(base.glob("*/runs/*/seed*/metrics.json")):
+        if not _is_json(path):
+            mend = f"git checkout -- {path}, or rm -r {path.parent} and make the run again"
+            yield FIX, f"{shown(path)}: damaged; {mend}"
     kept = sorted(base.glob("*/runs/*/seed*/checkpoint.pt"))
     begun = [path.parent for path in kept if not (path.parent / "metrics.json").is_file()]
     for path in (path for path in kept if not zipfile.is_zipfile(path)):

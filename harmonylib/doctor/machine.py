@@ -22,6 +22,7 @@ COMPILED = ("ctypes", "bz2", "lzma", "sqlite3", "ssl", "zlib")  # what a Python 
 FREE_GB = (5, 0.5, 0.5, 0.02)  # for data, results, temporary files, and in the home folder
 FREE_FILES = 20_000  # the embedded set and its caches have half of that
 SHARED_MB = 128
+ADDRESSES_GB = 8
 SECONDS_TO_ANSWER = 4  # of a host
 
 
@@ -76,15 +77,19 @@ def memory() -> Iterator[tuple[str, str]]:
     if os.name == "posix":
         import resource  # Windows has none
 
-        limits += [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), resource.getrlimit(resource.RLIMIT_AS)[0]]
-    least = min((limit for limit in limits if limit > 0), default=0) / 1e9  # RLIM_INFINITY is -1
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        space = resource.getrlimit(resource.RLIMIT_AS)[0] / 1e9  # RLIM_INFINITY is -1
+        if 0 < space < ADDRESSES_GB:
+            words = f"{space:.1f} GB of addresses (ulimit -v), where PyTorch wants {ADDRESSES_GB} and may crash"
+            yield FIX, f"memory: {words}; ulimit -v unlimited, or ask the batch system for more (h_vmem)"
+    least = min((limit for limit in limits if limit > 0), default=0) / 1e9
     quotas = [float(text.split()[0]) / float(text.split()[1]) for text in _control("cpu.max") if text[0] != "m"]
     cores = min([os.cpu_count() or 1, *quotas])
     threads = os.environ.get("OMP_NUM_THREADS", "")
     runs = min(int(threads) if threads.isdigit() else os.cpu_count() or 1, 4)
     told = f"memory: {least:.1f} GB, {cores:g} processors"
     if 0 < least < 2:
-        yield FIX, f"{told}: 2 GB are the least; raise the container's or the batch job's limit, or ulimit -v unlimited"
+        yield FIX, f"{told}: 2 GB are the least; raise the container's or the batch job's limit"
     elif 0 < least < 1 + runs or runs > max(1, cores):
         yield NOTE, f"{told}: few for {runs} runs at once, as `make reproduce` has them; export OMP_NUM_THREADS=1"
     else:
@@ -110,9 +115,8 @@ def disk() -> Iterator[tuple[str, str]]:
                 file.write(bytes(2**20))
                 file.flush()
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            mend = "free some or ask for a larger quota" if full else f"chmod u+w {folder}"
-            yield FIX, f"{told}: cannot be written to ({error.strerror}); {mend}, or export {variable}=FOLDER"
+            mend = f"{_room(error, folder)}export {variable}=FOLDER"
+            yield FIX, f"{told}: cannot be written to ({error.strerror}); {mend}"
             continue
         if free < least or (files and files.f_files and files.f_favail < FREE_FILES):
             count = f", {files.f_favail} files" if files else ""
@@ -122,6 +126,15 @@ def disk() -> Iterator[tuple[str, str]]:
     shared = shutil.disk_usage("/dev/shm").total / 1e6 if Path("/dev/shm").is_dir() else SHARED_MB
     if shared < SHARED_MB:
         yield NOTE, f"/dev/shm of {shared:.0f} MB: little for a DataLoader with workers of yours; docker --shm-size=1g"
+
+
+def _room(error: OSError, folder: Path) -> str:
+    """What may help besides another folder."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some or ask for a larger quota, or "
+    if error.errno == errno.EFBIG:
+        return "ulimit -f unlimited, or "
+    return "" if error.errno == errno.EROFS else f"chmod u+w {folder}, or "
 
 
 def network() -> Iterator[tuple[str, str]]:

@@ -3,7 +3,7 @@
 Run as a file this is the other side: it imports what it is given and tells what happened, a line of JSON each.
 """
 
-import importlib
+import importlib.util
 import json
 import os
 import re
@@ -22,7 +22,11 @@ MODULES = {  # of the distributions that are needed
     "pycocotools": "pycocotools", "tifffile": "tifffile",
 }  # fmt: skip
 TRIED = (("torch", "torchvision", "accelerate"), ("numpy", "pandas", "pillow", "scipy", "scikit-image", "matplotlib"))
-ENDINGS = {-4: "this processor lacks instructions that it uses", -9: "killed: out of memory?"}
+ENDINGS = {
+    -4: "this processor lacks instructions that it uses", -7: "a file of it is cut short", -9: "killed: out of memory?",
+}  # fmt: skip
+LIMITED = "failed to map segment|[Cc]annot allocate|MemoryError"  # what loaders say under `ulimit -v`
+ROOM = "ulimit -v unlimited, or ask the batch system for more memory (h_vmem)"
 MISSING = "not installed"
 GPU_GB = 2  # free, that the small profiles want
 
@@ -36,6 +40,9 @@ def packages() -> Iterator[tuple[str, str]]:
         told |= _read(process, until)
     torch, pair = told.get("torch", {}), requirements("torchvision").get("torch", ("", ""))[1]
     sound, missing, abroad = [], [], {}
+    for name in (name for name in MODULES if told.get(name, {}).get("from")):
+        abroad.setdefault(told[name]["from"], []).append(name)
+    mend = f"unset PYTHONPATH; if that is not it, {mend}" if abroad else mend
     for name in MODULES:
         found = told.get(name) or _installed(name)
         number, needed = found.get("version", ""), least.get(name, "0")
@@ -43,15 +50,14 @@ def packages() -> Iterator[tuple[str, str]]:
             missing.append(name)
         elif "error" in found:
             beside = f"beside torch {torch.get('version')}: " if name == "torchvision" else ""
-            yield FIX, f"{name} {number}: {beside}cannot be imported ({found['error']}); {mend}"
+            cure = ROOM if re.search(LIMITED, found["error"]) else mend
+            yield FIX, f"{f'{name} {number}'.strip()}: {beside}cannot be imported ({found['error']}); {cure}"
         elif _numbers(number) < _numbers(needed):
             yield FIX, f"{name} {number}: {needed} or newer is needed; {mend}"
         elif name == "torchvision" and pair and _numbers(pair) != _numbers(torch.get("version", pair)):
             yield FIX, f"torchvision {number}: belongs to torch {pair}, not to {torch['version']}; {mend}"
         else:
             sound.append(f"{name} {number}")
-        if found.get("from"):
-            abroad.setdefault(found["from"], []).append(name)
     if missing:
         yield FIX, f"{', '.join(missing)}: not installed for {sys.executable}; {mend}"
     for folder, names in abroad.items():
@@ -70,7 +76,7 @@ def how_to_mend() -> str:
 
     if Path(sys.prefix).resolve() == (ROOT / ".venv").resolve():
         return "rm -rf .venv && make setup"
-    if (ROOT / ".venv" / ".ready").is_file():
+    if (ROOT / ".venv" / ".ready").is_file() and any((ROOT / ".venv").glob("*/python*")):
         return "`make setup` prepared another Python: source .venv/bin/activate"
     return "make setup && source .venv/bin/activate, or pip install -r requirements.lock"
 
@@ -160,11 +166,16 @@ def _try(name: str) -> dict[str, str]:
             return {"error": MISSING}
         lines = str(error).strip().splitlines() or [""]
         line = next((line for line in lines if "rror was" in line), lines[0])  # NumPy begins with advice
-        return {**_installed(name), "error": f"{type(error).__name__}: {line}"}
-    folder = os.path.dirname(os.path.dirname(getattr(module, "__file__", None) or ""))
-    abroad = folder in os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        return {**_installed(name), "from": _abroad(name), "error": f"{type(error).__name__}: {line}"}
     number = getattr(module, "__version__", None) or _installed(name).get("version", "")
-    return {"version": str(number), "from": folder if abroad else ""}
+    return {"version": str(number), "from": _abroad(name)}
+
+
+def _abroad(name: str) -> str:
+    """The folder on PYTHONPATH that a package comes from; nothing where it is this Python's own."""
+    found = importlib.util.find_spec(MODULES[name])
+    folder = os.path.dirname(os.path.dirname(found.origin or "")) if found else ""
+    return folder if folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) else ""
 
 
 def _try_device() -> dict:
