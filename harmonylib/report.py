@@ -40,16 +40,26 @@ def compared(evidence: Evidence) -> list[str]:
 def write_all(results: Path) -> list[Path]:
     """Every table, every figure, claims.csv, manifest.json and report.html; the paths written.
 
-    Raises HarmonyError where there are no records.
+    Raises HarmonyError where there are no records, and whatever reading a damaged one does before anything is written.
     """
     evidence = Evidence(results)
     evidence.of("identity")
+    _read(evidence)
     manifest: dict[str, dict] = {"tables": {}, "figures": {}}
     for name in TABLES:
         write_table(evidence, name, manifest)
     for name in FIGURES:
         write_figure(evidence, name, manifest)
     return [*finish(evidence, manifest), results / "tables", results / "figures"]
+
+
+def _read(evidence: Evidence) -> None:
+    """Every record, once; they are kept. New tables beside an old manifest would be no results."""
+    for made in evidence.runs.values():
+        for record in made:
+            _ = record.per_image
+    tables.memory(evidence)
+    page.provenance(evidence)
 
 
 def caption(evidence: Evidence, name: str) -> str:

@@ -216,6 +216,7 @@ def packed(name: str, content: bytes) -> bytes:
 
 CHECK, BOARD, VOTES = ("check-records", "given"), ["leaderboard", "rows.csv"], ["votes", "votes.csv"]
 ROWS = readers_of_runs.ROWS[0]
+WIDE = b"a," * 10**6 + b"b\n"
 RECORDS = (
     *(Case(f"record: {what}", partial(records, change, CHECK), said, codes=(1,)) for what, change, said in (
         ("a link out", replaced_by("config.json", lambda p: p.symlink_to("../../../../private/photo.jpg")), "a link"),
@@ -230,6 +231,7 @@ RECORDS = (
         ("averages of infinity", edited("metrics.json", test={"bcmi256@64": {"fmse": 1e999}}), ""),
         ("a name of HTML and newlines", lambda run: run.parent.rename(run.parent.with_name(NASTY.replace("/", ""))), "config"),
         ("a program", lambda run: (run / "run.sh").write_text("touch executed"), "left over"),
+        ("a million columns after a blank line", replaced_by("per_image.csv", lambda p: p.write_bytes(b"\n" + WIDE)), "columns"),
         ("a line of a million commas", replaced_by("per_image.csv", lambda p: p.write_bytes(b"," * 10**6 + b"\n")), "columns"),
     )),
     *(Case(f"rows: {what}", partial(table, content, BOARD), said, codes=codes) for what, content, said, codes in (
@@ -245,6 +247,12 @@ RECORDS = (
     Case("rows: ten gigabytes", lambda f: ["leaderboard", sparse(f / "rows.csv").name], "GB"),
     *(Case(f"votes: {what}", partial(table, content, VOTES), said, codes=codes) for what, content, said, codes in (
         ("3,000 methods", lambda: b"winner,loser\n" + b"".join(b"a%d,b%d\n" % (i, i) for i in range(1500)), "too many", (2,)),
+        ("a million columns after a blank line", b"\n" + WIDE, "columns", (2,)),
+        ("a million columns after a blank line of Windows", b"\xef\xbb\xbf\r\n" + WIDE, "columns", (2,)),
+        ("a row of a million commas", b"winner,loser\n" + WIDE, "columns", (2,)),
+        ("a million columns over many lines", b'a,"\n",' * 10**6 + b"\n1\n", "first line", (2,)),
+        ("a million columns over many lines, after a mark", b'\xef\xbb\xbf\n "\n",' + b'"\n",' * 10**6 + b"\n1\n", "first line", (2,)),
+        ("a row of a million commas over many lines", b"winner,loser\n" + b'"\n",' * 10**6 + b"\n", "Expected 3 fields", (2,)),
         ("NUL", b"winner,loser\n\0,b\n", "", (0, 2)), ("one method", b"winner,loser\na,a\n", "two different", (2,)),
         ("names that move the cursor", b"winner,loser\n\x1b[2J,b\nb,\x1b[2J\n", "", (0,)),
     )),
@@ -253,6 +261,8 @@ RECORDS = (
         ("a pipe", replaced_by("env.json", fifo), "pipe"),
         ("a protocol of HTML", lambda run: _reprotocol(run), "none of this project"),
         ("no settings", lambda run: (run / "config.json").write_text("{}"), "no object of JSON with name, size"),
+        ("a million columns of the memory lab", lambda run: (run.parents[1] / "memory_lab.csv").write_bytes(b"\n" + WIDE), "columns"),
+        ("no commit", lambda run: (run / "env.json").write_text("{}"), "git_sha"),
         ("averages that are words", edited("metrics.json", before_training={"test": {"fmse": "a"}}), "no records as runs write"),
     )),
 )  # fmt: skip
