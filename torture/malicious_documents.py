@@ -223,6 +223,8 @@ RECORDS = (
         ("a link to /dev/zero", replaced_by("metrics.json", lambda p: p.symlink_to("/dev/zero")), "a link"),
         ("a pipe", replaced_by("metrics.json", fifo), "a pipe"),
         ("ten gigabytes", replaced_by("per_image.csv", sparse), "bytes"),
+        ("settings of four megabytes", lambda run: _long(run / "config.json"), "config.json: has more than 1,048,576 bytes"),
+        ("40,000 protocols", lambda run: _protocols(run / "per_image.csv"), "40,000 protocols"),
         ("brackets without end", replaced_by("metrics.json", lambda p: p.write_bytes(DEEP)), "no JSON"),
         ("a number of 5,000 digits", replaced_by("env.json", lambda p: p.write_bytes(b"9" * 5000)), "no JSON"),
         ("a list for an object", replaced_by("env.json", lambda p: p.write_bytes(b"[]")), "no object"),
@@ -266,6 +268,18 @@ RECORDS = (
         ("averages that are words", edited("metrics.json", before_training={"test": {"fmse": "a"}}), "no records as runs write"),
     )),
 )  # fmt: skip
+
+
+def _long(file: Path) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"transforms": [[]] * 1_000_000}))
+
+
+def _protocols(file: Path) -> None:
+    columns, *rows = file.read_text().splitlines()
+    row = rows[-1].split(",")
+    place = columns.split(",").index("protocol")
+    rows = (",".join([*row[:place], f"p{number}", *row[place + 1 :]]) for number in range(40_000))
+    file.write_text("\n".join([columns, *rows]))
 
 
 def _report(change, folder: Path) -> list:
