@@ -18,14 +18,14 @@ from harmonylib import official, records, statistics
 from harmonylib.config import experiment_from
 from harmonylib.data.verify import Fault
 from harmonylib.errors import HarmonyError
-from harmonylib.reading import DAMAGE, content
+from harmonylib.reading import DAMAGE, JSON, content
 from harmonylib.records import Record
 
 NEEDED = ("config.json", "env.json", "metrics.json", "per_image.csv")
 ALLOWED = (*NEEDED, "log.csv")
 METRICS = ("mse", "psnr", "fmse", "fpsnr")
 COLUMNS = ("split", "name", "subset", "group", "protocol", "foreground_ratio", *METRICS)
-MOST = 1 << 28  # bytes of a file; the rows of iHarmony4 under four protocols take an eighth of it
+PROTOCOLS = 20  # of one record; rows are gone through for each, and there are four
 AGREES = 1e-4  # relative: the rows are written with six digits
 HOME = re.compile(r"/(home|Users|root|mnt|content/drive)/|[A-Z]:\\+Users")  # paths that name a person or a machine
 
@@ -92,8 +92,8 @@ def _files(folder: Path) -> Iterator[Fault]:
             continue
         elif path.name not in ALLOWED:
             yield Fault(file, "left over", "records hold no pictures, weights or other files: leave it out")
-        elif path.stat().st_size > MOST:
-            yield Fault(file, "left over", f"has more than {MOST:,} bytes; no record does")
+        elif path.stat().st_size > (most := JSON if path.suffix == ".json" else records.MOST):
+            yield Fault(file, "left over", f"has more than {most:,} bytes; no record does")
         elif HOME.search(content(path).decode("utf-8", "replace")):
             yield Fault(file, "private", "holds a path of your machine: name the data by a shorter path and run again")
 
@@ -144,7 +144,11 @@ def _rows(name: str, record: Record) -> Iterator[Fault]:
     if lacking:
         yield Fault(f"{name}/per_image.csv", "rows", f"no column {_and(lacking)}")
         return
-    tests = {protocol: _tests(rows, protocol) for protocol in _protocols(rows)}
+    protocols = _protocols(rows)
+    if len(protocols) > PROTOCOLS:
+        yield Fault(f"{name}/per_image.csv", "rows", f"{len(protocols):,} protocols, at most {PROTOCOLS} are looked at")
+        return
+    tests = {protocol: _tests(rows, protocol) for protocol in protocols}
     claimed = record.metrics["test"]
     if claimed.keys() != tests.keys():
         yield Fault(f"{name}/metrics.json", "averages", f"protocols {_and(claimed)}, but rows of {_and(tests)}")

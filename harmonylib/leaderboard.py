@@ -17,6 +17,7 @@ from harmonylib.reading import read_table
 
 KEYS = ("subset", "name")
 NEEDED = ("method", "protocol", "group", *KEYS, *METRICS)
+RANKS = 1000  # methods times subsets; the intervals of one take milliseconds, of many pictures a second
 UNSTATED = "as printed (protocol unstated, not ranked with the above)"
 
 
@@ -41,7 +42,10 @@ def read(files: Sequence[str | Path]) -> pd.DataFrame:
 
 
 def under(rows: pd.DataFrame, protocol: str | None) -> pd.DataFrame:
-    """The rows of one protocol. Raises HarmonyError where there are several and none is named, or none of that name."""
+    """The rows of one protocol.
+
+    Raises HarmonyError: there are several and none is named, none of that name, too many methods and subsets to rank.
+    """
     found = list(dict.fromkeys(rows["protocol"]))
     if protocol is None and len(found) > 1:
         raise HarmonyError(
@@ -49,7 +53,11 @@ def under(rows: pd.DataFrame, protocol: str | None) -> pd.DataFrame:
         )
     if protocol is not None and protocol not in found:
         raise HarmonyError(f"protocol {protocol}: no rows; there are {', '.join(found)}")
-    return rows[rows["protocol"] == (protocol or found[0])]
+    rows = rows[rows["protocol"] == (protocol or found[0])]
+    ranks = len(rows[["method", "subset"]].drop_duplicates())
+    if ranks > RANKS:
+        raise HarmonyError(f"leaderboard: {ranks:,} methods and subsets; at most {RANKS:,}: name fewer files of rows")
+    return rows
 
 
 def ranked(rows: pd.DataFrame, subset: str | None = None) -> pd.DataFrame:

@@ -89,7 +89,7 @@ def page(evidence: Evidence, verdicts: pd.DataFrame, manifest: dict, words: dict
         _gallery(evidence),
         "<h2 id='figures'>Figures</h2>" + "".join(_figure(evidence, name, words[name]) for name in manifest["figures"]),
         "<h2 id='tables'>Tables</h2>" + "".join(_folded(evidence, name, words[name]) for name in manifest["tables"]),
-        f"<h2 id='made'>What it was made from</h2>{_provenance(evidence)}",
+        f"<h2 id='made'>What it was made from</h2>{provenance(evidence)}",
     ]
     body = "\n".join(sections)
     return (
@@ -185,7 +185,8 @@ def _figure(evidence: Evidence, name: str, words: str) -> str:
     return f"<figure id='{name}'><img alt='{caption}' src='data:image/{kind};base64,{data}'><figcaption>{caption}</figcaption></figure>"
 
 
-def _provenance(evidence: Evidence) -> str:
+def provenance(evidence: Evidence) -> str:
+    """What made each run, as a table."""
     rows = []
     for name, made in evidence.everything.items():
         for run in made:

@@ -4,6 +4,7 @@ What never ends (a pipe, a device), what is larger than such files are, and what
 far more than its bytes is refused before it is read.
 """
 
+import csv
 import io
 import json
 import os
@@ -28,8 +29,9 @@ PIXELS = 1 << 26  # of a picture in a set, where several are decoded at once
 SCANS = 100  # of a JPEG; progressive ones have about ten, and each takes the time of the whole picture
 MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # of a JPEG: what begins a part
 MARKERS = 50_000
-COLUMNS = 1000  # of a table; pandas takes minutes over a line of a million commas
 PngImagePlugin.MAX_TEXT_CHUNK = 1 << 24  # bytes: a profile of inks has some millions
+COLUMNS = 1000  # of a table; pandas takes minutes over a row of a million commas
+JSON = 1 << 20  # bytes of settings, of averages; one that is read takes thirty times its bytes
 _ALONE = threading.Lock()
 DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)  # of unexpected content
 UNDECODED = (OSError, SyntaxError, Image.DecompressionBombError, struct.error, zlib.error, *DAMAGE)  # of Pillow
@@ -39,7 +41,7 @@ def ordinary(path: str | Path, most: int = MOST) -> Path:
     """The path of a file of at most so many bytes. Raises HarmonyError for others, OSError where there is none."""
     found = os.stat(path)
     if stat.S_ISREG(found.st_mode) and found.st_size > most:
-        raise HarmonyError(f"{path}: {found.st_size / 1e9:.1f} GB; files of this kind have {most / 1e9:.1f} at most")
+        raise HarmonyError(f"{path}: {found.st_size / 1e9:.3g} GB; files of this kind have {most / 1e9:.3g} at most")
     if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
         raise HarmonyError(f"{path}: is a pipe or a device; name a file")
     return Path(path)
@@ -57,10 +59,10 @@ def inside(root: Path, file: Path) -> Path:
     return file
 
 
-def read_json(path: Path, advice: str, keys: Sequence[str] = ()) -> dict:
+def read_json(path: Path, advice: str, keys: Sequence[str] = (), most: int = JSON) -> dict:
     """An object of JSON with these keys. Raises HarmonyError with the `advice` for anything else, OSError for none."""
     try:
-        found = json.loads(content(path))
+        found = json.loads(content(path, most))
     except (ValueError, RecursionError) as error:
         raise HarmonyError(f"{path}: no JSON ({one_line(error)}); {advice}") from None
     missing = [key for key in keys if not isinstance(found, dict) or key not in found]
@@ -69,23 +71,42 @@ def read_json(path: Path, advice: str, keys: Sequence[str] = ()) -> dict:
     return found
 
 
-def read_table(file: str | Path, columns: Sequence[str], advice: str, **how) -> pd.DataFrame:
+def read_table(file: str | Path, columns: Sequence[str], advice: str, most: int = MOST, **how) -> pd.DataFrame:
     """A CSV. Raises HarmonyError with the `advice`: no such file, no table, a column missing."""
     try:
-        text = content(file)
-        if text[: text.find(b"\n")].count(b",") > COLUMNS:
-            raise ValueError(f"more than {COLUMNS} columns")
+        text = content(file, most)
+        _narrow(text, how.get("skipinitialspace", False))
         # the bytes, and not the name: of a name pandas fetches addresses and unpacks archives
         with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
             table = pd.read_csv(io.BytesIO(text), index_col=False, **how)
     except FileNotFoundError:
         raise HarmonyError(f"{file}: no such file; {advice}") from None
-    except (*DAMAGE, OSError, pd.errors.ParserWarning) as error:
+    except (*DAMAGE, OSError, csv.Error, pd.errors.ParserWarning) as error:
         raise HarmonyError(f"{file}: not a table ({one_line(error)}); {advice}") from None
     missing = [column for column in columns if column not in table]
     if missing:
         raise HarmonyError(f"{file}: lacks the column {missing[0]}; {advice}")
     return table
+
+
+def _narrow(text: bytes, spaced: bool) -> None:
+    """Raises ValueError, csv.Error and what pandas raises where a table is too wide, before that takes its time."""
+    at = 0
+    while at < len(text):  # lines of fewer bytes than COLUMNS cannot be too wide, and many are stepped over at once
+        end = text.rfind(b"\n", at, at + COLUMNS)
+        if end < 0:
+            end = text.find(b"\n", at)
+            end = len(text) if end < 0 else end
+            if text.count(b",", at, end) >= COLUMNS:
+                raise ValueError(f"more than {COLUMNS:,} columns")
+        at = end + 1
+    first = re.match(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*([^\r\n]*)", text)[1]
+    header, *after = csv.reader([first.decode(), ""], skipinitialspace=spaced)
+    if not after:
+        raise ValueError("a quote that does not end in the first line")
+    # pandas asks every row but the second whether it is too long; without a header it asks that one too
+    how = {"names": range(len(header) + 1), "header": None, "dtype": str, "skipinitialspace": spaced}
+    pd.read_csv(io.BytesIO(text), nrows=2, index_col=False, **how)
 
 
 def load(image: Image.Image) -> Image.Image:

@@ -23,6 +23,7 @@ from harmonylib.paths import ROOT, shown, write_text
 from harmonylib.reading import read_json, read_table
 
 MADE_HERE = ".made_here"  # an empty file that git ignores
+MOST = 1 << 28  # bytes of a table; the rows of iHarmony4 under four protocols take an eighth of it
 AGAIN = "make the run again, or copy its record again"
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "pillow", "scikit-image", "accelerate", "matplotlib")
 TRAINING_SOURCE = (  # how the data were made is in the data's own hash
@@ -101,7 +102,7 @@ class Record:
         return read_json(self.folder / name, AGAIN, keys)
 
     def _csv(self, name: str) -> pd.DataFrame:
-        return read_table(self.folder / name, (), AGAIN, dtype={"name": str, "photo": str, "group": str})
+        return read_table(self.folder / name, (), AGAIN, MOST, dtype={"name": str, "photo": str, "group": str})
 
 
 def read_all(results: Path) -> dict[str, list[Record]]:

@@ -41,7 +41,7 @@ def compared(evidence: Evidence) -> list[str]:
 def write_all(results: Path) -> list[Path]:
     """Every table, every figure, claims.csv, manifest.json and report.html; the paths written.
 
-    Raises HarmonyError where there are no records, or a link leads out of the folder.
+    Raises HarmonyError, before anything is written, where there are no records, one is damaged, or a link leads out.
     """
     for path in results.rglob("*"):  # records may be a stranger's: nothing is read or written through a link
         if path.is_symlink():
@@ -51,12 +51,22 @@ def write_all(results: Path) -> list[Path]:
             figures.for_screen(path)
     evidence = Evidence(results)
     evidence.of("identity")
+    _read(evidence)
     manifest: dict[str, dict] = {"tables": {}, "figures": {}}
     for name in TABLES:
         write_table(evidence, name, manifest)
     for name in FIGURES:
         write_figure(evidence, name, manifest)
     return [*finish(evidence, manifest), results / "tables", results / "figures"]
+
+
+def _read(evidence: Evidence) -> None:
+    """Every record, once; they are kept. New tables beside an old manifest would be no results."""
+    for made in evidence.runs.values():
+        for record in made:
+            _ = record.per_image
+    tables.memory(evidence)
+    page.provenance(evidence)
 
 
 def caption(evidence: Evidence, name: str) -> str:

@@ -8,8 +8,10 @@ from harmonylib import experiments, metrics, paper_values
 from harmonylib.errors import plain
 from harmonylib.evidence import Evidence
 from harmonylib.paths import write_text
+from harmonylib.reading import read_table
 from harmonylib.statistics import Interval
 
+MEMORY = ("attention", "batch", "size", "heads", "place", "dtype", "predicted_bytes", "fits_15GB")
 TITLES = {
     "identity": "do nothing",
     "constant_shift": "best constant colour shift",
@@ -212,7 +214,7 @@ def _what(config: dict) -> str:
 def memory(evidence: Evidence) -> pd.DataFrame | None:
     """The memory lab's matrix, as notebook 03 left it."""
     path = evidence.results / "runs" / "memory_lab.csv"
-    return pd.read_csv(path) if path.is_file() else None
+    return read_table(path, MEMORY, "run notebook 03 again") if path.is_file() else None
 
 
 ALL = {

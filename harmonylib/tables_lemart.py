@@ -4,6 +4,7 @@ import pandas as pd
 
 from harmonylib import experiments, metrics, models, paper_values, statistics
 from harmonylib.evidence import Evidence
+from harmonylib.reading import read_table
 from harmonylib.tables import interval, title
 
 UNITS = {"psnr": ("PSNR", 2), "mse": ("MSE", 1), "fpsnr": ("fPSNR", 2), "fmse": ("fMSE", 1)}
@@ -62,7 +63,7 @@ def _on_realhm(evidence: Evidence, method: str, metric: str) -> str:
     path = evidence.results / REALHM_ROWS
     if not path.is_file():
         return REALHM
-    rows = pd.read_csv(path)
+    rows = read_table(path, ("method", "protocol", "group", "mse", "psnr"), "make it with `evaluate --out`")
     ours, idle = (rows[rows["method"].str.contains(name)] for name in ("swinih_realhm", "identity"))
     if not len(ours) or not len(idle):
         return f"{REALHM_ROWS} has no rows of {'swinih_realhm' if len(idle) else 'identity'}"

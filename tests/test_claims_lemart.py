@@ -11,6 +11,7 @@ import pytest
 from records_of_studies import BASELINES, PROFILE, Truth, verdicts, write, write_diverged
 
 from harmonylib import claims, claims_lemart, experiments, models, paper_values, records, report, tables, tables_lemart
+from harmonylib.errors import HarmonyError
 from harmonylib.evidence import Evidence
 from harmonylib.statistics import CANNOT_TELL, DOES_NOT_HOLD, HOLDS
 from harmonylib.tables_lemart import NOT_COMPUTED
@@ -429,6 +430,9 @@ def test_table_2_takes_the_rows_that_evaluate_wrote(tmp_path):
     mse, psnr = ours()
     assert mse.startswith("200.0 [200.0, 200.0]; doing nothing 400.0") and psnr.startswith("27.50")
     assert "bcmi256" in mse and "another" in tables_lemart.table2(Evidence(tmp_path))["MSE (here)"].iloc[0]
+    (tmp_path / tables_lemart.REALHM_ROWS).write_text("method,mse\n")
+    with pytest.raises(HarmonyError, match="lacks the column protocol"):
+        ours()
 
 
 def cells(table: str, made: pd.DataFrame) -> dict:

@@ -9,6 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 
 from harmonylib.errors import HarmonyError, one_line, plain
+from harmonylib.reading import read_table
 from torture import attempt
 from torture.readers import READERS
 
@@ -76,3 +77,18 @@ def test_words_become_one_line_that_moves_nothing(words):
     line = one_line(words)
     assert line.isprintable() and 0 < len(line) < 1100
     assert plain("two\nlines\x1b") == "two\nlines\\x1b"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\n \na,b\n1,2\n",
+        b"a,b\r1,2\r",
+        b'\xef\xbb\xbf"a","b"\r\n1,2,\r\n',
+        b'a,b\n1,"x\ny"\n',
+        b'a,b5"\n1,2',
+    ],
+)
+def test_odd_tables_are_read(text, tmp_path):
+    (tmp_path / "t.csv").write_bytes(text)
+    assert read_table(tmp_path / "t.csv", ("a",), "").shape == (1, 2)

@@ -95,6 +95,12 @@ class TestRanks:
         assert cli.main(["leaderboard", str(tmp_path / "rows.csv")]) == 2
         assert capsys.readouterr().err.count("\n") == 1
 
+    @pytest.mark.parametrize("many", ["method", "subset"])
+    def test_too_many(self, many, refused):
+        rows = pd.DataFrame({"method": "a", "subset": "b", "protocol": "c", many: range(leaderboard.RANKS + 1)})
+        with refused(f"{leaderboard.RANKS + 1:,}", "at most"):
+            leaderboard.under(rows, None)
+
 
 TRUTH = {"ours": 1.0, "theirs": 0.0, "nothing": -1.0}  # Bradley-Terry scores
 
@@ -125,6 +131,23 @@ class TestVotes:
     def test_never_compared(self, refused):
         with refused("never compared"):
             votes.scores(pd.DataFrame({"winner": ["a", "c"], "loser": ["b", "d"]}))
+
+    def test_resamples_in_blocks_are_those_drawn_at_once(self, cast, monkeypatch):
+        whole = votes.scores(cast)
+        monkeypatch.setattr(votes, "BLOCK", 200 * 7)
+        pd.testing.assert_frame_equal(votes.scores(cast), whole)
+
+    @pytest.mark.parametrize("count, links", [(votes.PICTURES + 1, 1), (1, votes.METHODS)])
+    def test_too_many(self, count, links, refused):
+        rows = [(f"m{i}", f"m{i + 1}") for i in range(links)] * count
+        with refused("too many to compare", "at most"):
+            votes.scores(pd.DataFrame(rows, columns=["winner", "loser"]))
+
+    def test_no_scores(self, refused):
+        """A long chain, and nearly all votes are of its first link."""
+        rows = [(f"m{i}", f"m{i + 1}") for i in range(99)] + 3000 * [("m0", "m1")]
+        with refused("no scores of 100 methods", "compare more pairs"):
+            votes.scores(pd.DataFrame(rows, columns=["winner", "loser"]))
 
     @pytest.mark.parametrize(
         "content", ["", "winner\na\n", "winner,loser\n", "winner,loser\na,a\n", "winner,loser\na,\n", "\0"]

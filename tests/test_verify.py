@@ -154,6 +154,13 @@ def test_all_faults_at_once(own_set):
     assert planted <= found(own_set)
 
 
+def test_a_list_of_wrong_lines_is_not_read_to_its_end(own_set, monkeypatch):
+    monkeypatch.setattr("harmonylib.data.verify.LINES", 3)
+    write(own_set, "HCOCO/HCOCO_test.txt", ["a"] * 5)
+    details = [fault.detail for fault in verify(own_set)[1] if fault.kind in ("line", "list")]
+    assert len(details) == 4 and any("3 lines and more are wrong" in detail for detail in details)
+
+
 def test_views_of_one_thing_on_both_sides(own_set):
     for split, view in (("train", "left"), ("test", "right")):
         name = lines(own_set, f"HCOCO/HCOCO_{split}.txt")[0]

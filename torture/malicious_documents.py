@@ -225,12 +225,15 @@ def packed(name: str, content: bytes) -> bytes:
 
 CHECK, BOARD, VOTES = ("check-records", "given"), ["leaderboard", "rows.csv"], ["votes", "votes.csv"]
 ROWS = readers_of_runs.ROWS[0]
+WIDE = b"a," * 10**6 + b"b\n"
 RECORDS = (
     *(Case(f"record: {what}", partial(records, change, CHECK), said, codes=(1,)) for what, change, said in (
         ("a link out", replaced_by("config.json", lambda p: p.symlink_to("../../../../private/photo.jpg")), "a link"),
         ("a link to /dev/zero", replaced_by("metrics.json", lambda p: p.symlink_to("/dev/zero")), "a link"),
         ("a pipe", replaced_by("metrics.json", fifo), "a pipe"),
         ("ten gigabytes", replaced_by("per_image.csv", sparse), "bytes"),
+        ("settings of four megabytes", lambda run: _long(run / "config.json"), "config.json: has more than 1,048,576 bytes"),
+        ("40,000 protocols", lambda run: _protocols(run / "per_image.csv"), "40,000 protocols"),
         ("brackets without end", replaced_by("metrics.json", lambda p: p.write_bytes(DEEP)), "no JSON"),
         ("a number of 5,000 digits", replaced_by("env.json", lambda p: p.write_bytes(b"9" * 5000)), "no JSON"),
         ("a list for an object", replaced_by("env.json", lambda p: p.write_bytes(b"[]")), "no object"),
@@ -239,6 +242,7 @@ RECORDS = (
         ("averages of infinity", edited("metrics.json", test={"bcmi256@64": {"fmse": 1e999}}), ""),
         ("a name of HTML and newlines", lambda run: run.parent.rename(run.parent.with_name(NASTY.replace("/", ""))), "config"),
         ("a program", lambda run: (run / "run.sh").write_text("touch executed"), "left over"),
+        ("a million columns after a blank line", replaced_by("per_image.csv", lambda p: p.write_bytes(b"\n" + WIDE)), "columns"),
         ("a line of a million commas", replaced_by("per_image.csv", lambda p: p.write_bytes(b"," * 10**6 + b"\n")), "columns"),
     )),
     *(Case(f"rows: {what}", partial(table, content, BOARD), said, codes=codes) for what, content, said, codes in (
@@ -254,6 +258,12 @@ RECORDS = (
     Case("rows: ten gigabytes", lambda f: ["leaderboard", sparse(f / "rows.csv").name], "GB"),
     *(Case(f"votes: {what}", partial(table, content, VOTES), said, codes=codes) for what, content, said, codes in (
         ("3,000 methods", lambda: b"winner,loser\n" + b"".join(b"a%d,b%d\n" % (i, i) for i in range(1500)), "too many", (2,)),
+        ("a million columns after a blank line", b"\n" + WIDE, "columns", (2,)),
+        ("a million columns after a blank line of Windows", b"\xef\xbb\xbf\r\n" + WIDE, "columns", (2,)),
+        ("a row of a million commas", b"winner,loser\n" + WIDE, "columns", (2,)),
+        ("a million columns over many lines", b'a,"\n",' * 10**6 + b"\n1\n", "first line", (2,)),
+        ("a million columns over many lines, after a mark", b'\xef\xbb\xbf\n "\n",' + b'"\n",' * 10**6 + b"\n1\n", "first line", (2,)),
+        ("a row of a million commas over many lines", b"winner,loser\n" + b'"\n",' * 10**6 + b"\n", "Expected 3 fields", (2,)),
         ("NUL", b"winner,loser\n\0,b\n", "", (0, 2)), ("one method", b"winner,loser\na,a\n", "two different", (2,)),
         ("names that move the cursor", b"winner,loser\n\x1b[2J,b\nb,\x1b[2J\n", "", (0,)),
     )),
@@ -265,6 +275,8 @@ RECORDS = (
         ("a pipe", replaced_by("env.json", fifo), "pipe"),
         ("a protocol of HTML", lambda run: _reprotocol(run), "none of this project"),
         ("no settings", lambda run: (run / "config.json").write_text("{}"), "no object of JSON with name, size"),
+        ("a million columns of the memory lab", lambda run: (run.parents[1] / "memory_lab.csv").write_bytes(b"\n" + WIDE), "columns"),
+        ("no commit", lambda run: (run / "env.json").write_text("{}"), "git_sha"),
         ("averages that are words", edited("metrics.json", before_training={"test": {"fmse": "a"}}), "no records as runs write"),
     )),
 )  # fmt: skip
@@ -275,6 +287,18 @@ def figure(run: Path) -> Path:
     folder = run.parents[2] / "figures"
     folder.mkdir()
     return folder / "lemart_figure1.png"
+
+
+def _long(file: Path) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"transforms": [[]] * 1_000_000}))
+
+
+def _protocols(file: Path) -> None:
+    columns, *rows = file.read_text().splitlines()
+    row = rows[-1].split(",")
+    place = columns.split(",").index("protocol")
+    rows = (",".join([*row[:place], f"p{number}", *row[place + 1 :]]) for number in range(40_000))
+    file.write_text("\n".join([columns, *rows]))
 
 
 def _report(change, folder: Path) -> list:

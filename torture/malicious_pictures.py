@@ -229,6 +229,7 @@ SETS = (
         ("a name of a million letters", b"HCOCO/composite_images/c1_1_" + b"a" * 10**6 + b".jpg", "no composite"),
         ("a line that moves the cursor", b"HCOCO/composite_images/\x1b[2J\x1b[1;1H.jpg", "no composite"),
       ) for case in of_every_command(what, line(text), said, "line: 1")),
+    *of_every_command("a list of 2.5 million letters", line(b"a\n" * 2_500_000), "no composite", "line: 10000"),
     *of_every_command("a list of ten gigabytes", replaced("IHD_test.txt", sparse), "GB", "list: 2"),
     *of_every_command("a list that is a pipe", replaced("IHD_test.txt", fifo), "no such list", "list: 1"),
     *of_every_command("a link out", replaced(FIRST, lambda p: p.symlink_to(PRIVATE)), "leads out", "leads out"),

@@ -15,7 +15,7 @@ from PIL import Image
 from harmonylib.data.layout import LONGEST
 from harmonylib.errors import HarmonyError, one_line
 from harmonylib.paths import shown
-from harmonylib.reading import DAMAGE, read_json
+from harmonylib.reading import DAMAGE, MOST, read_json
 
 SUPERSAMPLING = 4  # a side: what makes the edges of masks soft, as HCOCO's are
 LARGEST, SIDE = 10**12, 1 << 16  # an id, and px of a photograph's side
@@ -84,7 +84,7 @@ def read_objects(root: str | Path) -> list[Object]:
     """
     root = Path(root).expanduser()
     path = annotation_file(root)
-    content = read_json(path, "not COCO's instance format; fetch the file again")
+    content = read_json(path, "not COCO's instance format; fetch the file again", most=MOST)
     try:
         names = {c["id"]: one_line(c["name"]) for c in content["categories"]}
         file_names = [str(image["file_name"]) for image in content["images"]]

@@ -38,6 +38,7 @@ ADVICE = {  # kinds of faults, and what to do about each
     "do-nothing row": "scores on this copy cannot be compared with published ones until it is clear why",
     "not listed": "add it to a list or remove it; no command reads it",
 }
+LINES = 10_000  # that are wrong in a subset's lists of one split: then it is no list, and may have millions
 BACKGROUND = 100.0  # squared levels outside the mask; re-encoding a JPEG costs 0.2 to 3
 LOOK = 256  # px a side that backgrounds are compared at
 
@@ -119,6 +120,8 @@ def _list(root: Path, subset: str, split: str) -> tuple[list[Entry], list[Fault]
                     entries.append(parse_line(root, subset, line, where))
                 except HarmonyError as error:
                     faults.append(Fault(file, "line", _inside(root, error)))
+                    if len(faults) >= LINES:
+                        raise HarmonyError(f"{LINES:,} lines and more are wrong; the others were not read") from None
         except HarmonyError as error:
             faults.append(Fault(file, "list", _inside(root, error)))
             continue
