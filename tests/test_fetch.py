@@ -538,6 +538,35 @@ def test_compression_and_a_weaker_protocol_are_refused(server, get, refused):
         session.get_redirect_target(response)
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Location": "http://[::1"},
+        {"Location": "http://a b\xff/"},
+        {"Location": f"http://{'a' * 70}/"},
+        {"Location": f"http://127.0.0.1:{'9' * 5000}/"},
+    ],
+)
+def test_a_redirect_to_no_address_is_refused(server, get, refused, headers):
+    server.faults[THIRD].append(status(302, **headers))
+    with refused("1 of 12", THIRD):
+        get()
+
+
+def test_redirects_without_end_are_refused(server, get, refused):
+    server.faults[THIRD].extend([status(302, Location=THIRD)] * 40)
+    with refused(f"the first: {server.base}{THIRD}: ", "30 redirects)", "another address"):
+        get()
+
+
+def test_lengths_of_thousands_of_digits_are_refused(server, get, refused):
+    server.faults[THIRD].append(lambda handler, body: handler.answer(200, body, announced="9" * 5000))
+    rest = status(206, Content_Range=f"bytes {'9' * 5000}-1/2")
+    server.faults["/val2017/000000000004.jpg"].extend([drop(0.5), rest])
+    with refused("2 of 12", THIRD, "5000 digits"):
+        get()
+
+
 def test_a_redirect_is_followed(server, get):
     server.faults[THIRD].append(status(302, Location="/val2017/000000000003.jpg"))
     assert len(pictures(get())) == IMAGES
@@ -654,7 +683,7 @@ def test_members_that_are_too_large_missing_or_broken_are_refused(coco, get, mon
         *(({"workers": workers}, "workers") for workers in (0, 65, 1.0, "8")),
         *(
             ({"base": base}, "base")
-            for base in ("", "ftp://a.example", "a.example", "http://", "http://a:b/", "http://a/?x")
+            for base in ("", "ftp://a.example", "a.example", "http://", "http://a:b/", "http://a/?x", "http://\udcff")
         ),
     ],
 )

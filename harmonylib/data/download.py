@@ -113,8 +113,9 @@ class Downloader:
                 self._write(answer, part, total or size, moved)
         except BROKEN as problem:
             raise _Again(f"the connection failed ({type(problem).__name__})") from None
-        except requests.RequestException as problem:
-            raise HarmonyError(f"{part.url}: {one_line(problem)}") from None
+        except (requests.RequestException, ValueError) as problem:  # the second: of headers that nobody can read
+            reason = one_line(str(problem)).rstrip(".")
+            raise HarmonyError(f"{part.url}: no sensible answer ({reason}); take another address") from None
         return have > 0
 
     def _write(self, answer, part: "_Part", total: int | None, moved) -> None:

@@ -142,7 +142,7 @@ def _understood(name: str, limit: int | None, base: str | None, workers: int) ->
     if type(workers) is not int or workers not in WORKERS:
         raise HarmonyError(f"workers {workers!r}: give a whole number from {WORKERS[0]} to {WORKERS[-1]}")
     try:
-        address = urlsplit(base or COCO)
+        address = urlsplit((base or COCO).encode().decode())  # ValueError: of bytes that are no text
         understood = address.scheme in ("http", "https") and address.hostname and not address.query + address.fragment
         _ = address.port
     except ValueError:
