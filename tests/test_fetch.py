@@ -230,6 +230,15 @@ def test_a_whole_set_arrives(server, get, tmp_path):
     assert [o.file.name for o in read_objects(folder)] == ["000000000001.jpg"]
 
 
+def test_bars_are_for_terminals_that_want_them(get, capfd):
+    get()
+    assert capfd.readouterr().err == ""
+    program = [sys.executable, "-c", "from harmonylib.data import QUIET; print(QUIET)"]
+    for word, expected in (("1", "True"), ("", "None")):
+        told = subprocess.run(program, env=os.environ | {"TQDM_DISABLE": word}, capture_output=True, text=True)
+        assert told.stdout.strip() == expected
+
+
 def test_the_default_folder_is_the_one_that_is_looked_into(server, monkeypatch, tmp_path):
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
@@ -765,6 +774,7 @@ def test_one_command_from_a_network_to_a_training_set(server, coco, monkeypatch,
     assert main(command) == 0
     entries = [e for split in ("train", "val", "test") for e in read_entries(tmp_path / "data/coco-mini", "all", split)]
     assert len({entry.photo for entry in entries}) > 6 and verify(tmp_path / "data/coco-mini")[1] == []
-    assert f"{len(entries)} composites at 32 px" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert f"{len(entries)} composites at 32 px" in told.out and told.err == ""
     count = len(server.asked)
     assert main(command) == 0 and len(server.asked) == count

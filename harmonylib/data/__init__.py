@@ -3,6 +3,10 @@
 ``open_dataset`` and ``HarmonyDataset`` are imported on first use, because they bring torch with them.
 """
 
+import os
+
+QUIET = bool(os.environ.get("TQDM_DISABLE")) or None  # what tqdm is told: bars are for terminals, if they are wanted
+
 
 def __getattr__(name: str):
     if name in ("HarmonyDataset", "open_dataset"):

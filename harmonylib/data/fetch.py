@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from PIL import Image
 from tqdm.auto import tqdm
 
+from harmonylib.data import QUIET
 from harmonylib.data.download import Damaged, Downloader, extract, same_bytes
 from harmonylib.errors import HarmonyError
 from harmonylib.paths import alone, data_dir, shown
@@ -173,7 +174,7 @@ def _fetch_list(downloader: Downloader, published: Published, base: str | None, 
     listing.parent.mkdir(parents=True, exist_ok=True)
     size = f", {_amount(published.size)}" if published.size else ""
     say(f"first the list of images: {url}{size}{', deleted once the list is out of it' if published.member else ''}")
-    with tqdm(desc="list", total=published.size, unit="B", unit_scale=True, leave=False) as bar:
+    with tqdm(desc="list", total=published.size, unit="B", unit_scale=True, leave=False, disable=QUIET) as bar:
         get = partial(downloader.get, url, size=published.size, moved=lambda length: bar.update(length - bar.n))
         if not published.member:
             get(listing, check=_read_list)
@@ -242,7 +243,10 @@ def _fetch_photographs(
         downloader.get(f"{host}/{photograph.name}", place / photograph.name, check)
 
     failed, in_a_row = [], 0
-    with ThreadPoolExecutor(workers) as pool, tqdm(desc=name, total=len(missing), unit="image", leave=False) as bar:
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(desc=name, total=len(missing), unit="image", leave=False, disable=QUIET) as bar,
+    ):
         try:
             for outcome in _in_order(pool, get, missing, AHEAD * workers):
                 problem = outcome.exception()
