@@ -145,7 +145,7 @@ def _made_of(coco: str | Path | None, settings: Settings, limit: int | None, tes
     linked = "\n".join(f"{path.name} {path.stat().st_size}" for path in photographs)
     folders = {
         "apart": tests.digest if len(tests) else None,
-        "unlabelled": hashlib.sha256(linked.encode()).hexdigest() if linked else None,
+        "unlabelled": hashlib.sha256(os.fsencode(linked)).hexdigest() if linked else None,
     }
     return asdict(settings) | {"limit": limit} | folders | origin
 
