@@ -491,9 +491,30 @@ def test_no_more_is_written_than_a_file_can_be(server, get, monkeypatch, tmp_pat
     with refused("/x", "more bytes"):
         download.Downloader().get(f"{server.base}/x", tmp_path / "x", lambda part: None, size=3000, moved=seen.append)
     assert max(seen) <= 3000 and not list(tmp_path.glob("x*"))
-    monkeypatch.setattr(download, "MOST", 2000)
+    monkeypatch.setattr(fetch, "PHOTOGRAPH", 2000)
+    server.faults[THIRD].append(chunked(*[bytes(1000)] * 9))
     with refused("12 of 12", "more than 2,000 are refused"):
         get()
+    assert len(asked_for(server, THIRD)) == 1
+
+
+def drip(handler, body):
+    """A byte now and then, as long as somebody listens."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    for start in range(len(body)):
+        handler.wfile.write(body[start : start + 1])
+        handler.server.go_on.wait(0.05)
+
+
+def test_what_drips_is_given_up(server, get, monkeypatch, refused):
+    monkeypatch.setattr(download, "WATCHED", 0.3)
+    monkeypatch.setattr(download, "CHUNK", 1 << 14)
+    server.faults[THIRD].append(drip)
+    with refused("1 of 12", THIRD, "2,000 bytes a second"):
+        get()
+    assert len(asked_for(server, THIRD)) == 1
 
 
 def test_a_body_without_any_length_is_refused(server, get, refused):
@@ -560,6 +581,21 @@ def test_a_redirect_to_no_address_is_refused(server, get, refused, headers):
     server.faults[THIRD].append(status(302, **headers))
     with refused("1 of 12", THIRD):
         get()
+
+
+def test_the_body_of_a_redirect_is_not_read(server, get):
+    def endless(handler, body):
+        handler.send_response(302)
+        handler.send_header("Location", THIRD)
+        handler.send_header("Content-Length", str(1 << 40))
+        handler.end_headers()
+        handler.wfile.write(bytes(1 << 10))
+        assert not handler.server.go_on.wait(5)
+        handler.close_connection = True
+
+    server.faults[THIRD].append(endless)
+    get()
+    assert server.asked[-1] is not None and len(asked_for(server, THIRD)) == 2
 
 
 def test_redirects_without_end_are_refused(server, get, refused):

@@ -33,6 +33,7 @@ COCO = "http://images.cocodataset.org"
 WORKERS = range(1, 65)
 AHEAD = 32  # images a worker that wait for their turn
 GIVE_UP = 50  # images in a row that cannot be had: then it is not the images
+PHOTOGRAPH = 1 << 26  # bytes; hardly one of these sets has a tenth
 LIST = 1 << 29  # bytes of a list; the largest of COCO's has 0.45 GB
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}\.jpg")
 
@@ -240,7 +241,7 @@ def _fetch_photographs(
 
     def get(photograph: Photograph) -> None:
         check = partial(_check_picture, size=photograph.size)
-        downloader.get(f"{host}/{photograph.name}", place / photograph.name, check)
+        downloader.get(f"{host}/{photograph.name}", place / photograph.name, check, most=PHOTOGRAPH)
 
     failed, in_a_row = [], 0
     with (
