@@ -25,8 +25,7 @@ from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 import requests
-import urllib3
-from urllib3.exceptions import ProtocolError, SSLError
+from requests.packages.urllib3 import exceptions
 
 from harmonylib import __version__
 from harmonylib.errors import HarmonyError, one_line
@@ -39,7 +38,8 @@ TIMEOUTS = (10, 30)  # s, until there is a connection, and between two pieces of
 SLOWEST, WATCHED = 2000, 60  # bytes a second, over so many seconds: what drips would never end
 CHUNK = 1 << 14  # bytes; a connection that breaks takes up to so many with it
 MOST = 4 << 30  # bytes of a list or a member, where its size is not known
-BROKEN = (requests.ConnectionError, requests.Timeout, ProtocolError, SSLError, urllib3.exceptions.TimeoutError)
+BROKEN = (requests.ConnectionError, requests.Timeout)
+BROKEN += (exceptions.ProtocolError, exceptions.TimeoutError, exceptions.SSLError)  # while a body is read
 PASSING = {408, 416, 429}  # besides 5xx: what may go well the next time
 
 
