@@ -171,6 +171,32 @@ def test_polygons_that_leave_the_photograph_are_cut():
     assert outside.mask()[:, :19].min() == 1 and outside.mask()[:, -1].max() == 0
 
 
+@pytest.mark.parametrize(
+    "corners, side, refusal", [(1000, 300, False), (10_000, 20, False), (10_001, 20, True), (3000, 300, True)]
+)
+def test_outlines_without_end_are_refused(coco, refused, corners, side, refusal):
+    zigzag = [way for x in range(corners) for way in (x % side, side * (x % 2))]
+    edit(coco, lambda content: content["images"][2].update(width=side, height=side))
+    edit(coco, lambda content: content["annotations"][2].update(segmentation=[zigzag[:1000], zigzag[1000:]]))
+    if refusal:
+        with refused("instances_made_up.json", "corners"):
+            read_objects(coco)
+    else:
+        assert len(read_objects(coco)) == 8
+
+
+def test_links_within_the_folder_and_to_it_are_followed(coco, tmp_path, refused):
+    (coco / "images").rename(coco / "elsewhere")
+    (coco / "images").symlink_to("elsewhere")
+    (tmp_path / "link").symlink_to(coco)
+    assert len(read_objects(tmp_path / "link")) == 8
+    (coco / "elsewhere").rename(tmp_path / "outside")
+    (coco / "images").unlink()
+    (coco / "images").symlink_to(tmp_path / "outside")
+    with refused("images", "leads out"):
+        read_objects(tmp_path / "link")
+
+
 @pytest.mark.parametrize("area, used", [((0.01, 0.6), True), ((0.3, 0.6), False)])
 def test_too_small_objects_are_left_out(coco, tmp_path, monkeypatch, refused, area, used):
     monkeypatch.setattr(coco_mini, "AREA", area)  # SQUARE covers 23 %

@@ -25,6 +25,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import urllib3
 from PIL import Image
 from test_coco_mini import write_coco
 
@@ -228,6 +229,15 @@ def test_a_whole_set_arrives(server, get, tmp_path):
     assert files == {MEMBER} | {path[1:] for path in server.files if path != ARCHIVE}  # the archive is gone
     assert any("12 of 12 images" in line and "2.0 MB" in line and "estimated" in line for line in told)
     assert [o.file.name for o in read_objects(folder)] == ["000000000001.jpg"]
+
+
+def test_bars_are_for_terminals_that_want_them(get, capfd):
+    get()
+    assert capfd.readouterr().err == ""
+    program = [sys.executable, "-c", "from harmonylib.data import QUIET; print(QUIET)"]
+    for word, expected in (("1", "True"), ("", "None")):
+        told = subprocess.run(program, env=os.environ | {"TQDM_DISABLE": word}, capture_output=True, text=True)
+        assert told.stdout.strip() == expected
 
 
 def test_the_default_folder_is_the_one_that_is_looked_into(server, monkeypatch, tmp_path):
@@ -482,9 +492,31 @@ def test_no_more_is_written_than_a_file_can_be(server, get, monkeypatch, tmp_pat
     with refused("/x", "more bytes"):
         download.Downloader().get(f"{server.base}/x", tmp_path / "x", lambda part: None, size=3000, moved=seen.append)
     assert max(seen) <= 3000 and not list(tmp_path.glob("x*"))
-    monkeypatch.setattr(download, "MOST", 2000)
+    monkeypatch.setattr(fetch, "PHOTOGRAPH", 2000)
+    server.faults[THIRD].append(chunked(*[bytes(1000)] * 9))
     with refused("12 of 12", "more than 2,000 are refused"):
         get()
+    assert len(asked_for(server, THIRD)) == 1
+
+
+def drip(handler, body):
+    """A byte now and then, as long as somebody listens."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    for start in range(len(body)):
+        handler.wfile.write(body[start : start + 1])
+        handler.server.go_on.wait(0.05)
+
+
+@pytest.mark.skipif(not hasattr(urllib3.HTTPResponse, "read1"), reason="urllib3 1 returns whole pieces only")
+def test_what_drips_is_given_up(server, get, monkeypatch, refused):
+    monkeypatch.setattr(download, "WATCHED", 0.3)
+    monkeypatch.setattr(download, "CHUNK", 1 << 14)
+    server.faults[THIRD].append(drip)
+    with refused("1 of 12", THIRD, "2,000 bytes a second"):
+        get()
+    assert len(asked_for(server, THIRD)) == 1
 
 
 def test_a_body_without_any_length_is_refused(server, get, refused):
@@ -536,6 +568,50 @@ def test_compression_and_a_weaker_protocol_are_refused(server, get, refused):
     response = SimpleNamespace(url="https://a.example/x", headers={"location": "http://b.example/x"}, is_redirect=True)
     with refused("sends on to http"):
         session.get_redirect_target(response)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Location": "http://[::1"},
+        {"Location": "http://a b\xff/"},
+        {"Location": f"http://{'a' * 70}/"},
+        {"Location": f"http://127.0.0.1:{'9' * 5000}/"},
+    ],
+)
+def test_a_redirect_to_no_address_is_refused(server, get, refused, headers):
+    server.faults[THIRD].append(status(302, **headers))
+    with refused("1 of 12", THIRD):
+        get()
+
+
+def test_the_body_of_a_redirect_is_not_read(server, get):
+    def endless(handler, body):
+        handler.send_response(302)
+        handler.send_header("Location", THIRD)
+        handler.send_header("Content-Length", str(1 << 40))
+        handler.end_headers()
+        handler.wfile.write(bytes(1 << 10))
+        assert not handler.server.go_on.wait(5)
+        handler.close_connection = True
+
+    server.faults[THIRD].append(endless)
+    get()
+    assert server.asked[-1] is not None and len(asked_for(server, THIRD)) == 2
+
+
+def test_redirects_without_end_are_refused(server, get, refused):
+    server.faults[THIRD].extend([status(302, Location=THIRD)] * 40)
+    with refused(f"the first: {server.base}{THIRD}: ", "30 redirects)", "another address"):
+        get()
+
+
+def test_lengths_of_thousands_of_digits_are_refused(server, get, refused):
+    server.faults[THIRD].append(lambda handler, body: handler.answer(200, body, announced="9" * 5000))
+    rest = status(206, Content_Range=f"bytes {'9' * 5000}-1/2")
+    server.faults["/val2017/000000000004.jpg"].extend([drop(0.5), rest])
+    with refused("2 of 12", THIRD, "5000 digits"):
+        get()
 
 
 def test_a_redirect_is_followed(server, get):
@@ -654,7 +730,7 @@ def test_members_that_are_too_large_missing_or_broken_are_refused(coco, get, mon
         *(({"workers": workers}, "workers") for workers in (0, 65, 1.0, "8")),
         *(
             ({"base": base}, "base")
-            for base in ("", "ftp://a.example", "a.example", "http://", "http://a:b/", "http://a/?x")
+            for base in ("", "ftp://a.example", "a.example", "http://", "http://a:b/", "http://a/?x", "http://\udcff")
         ),
     ],
 )
@@ -736,6 +812,7 @@ def test_one_command_from_a_network_to_a_training_set(server, coco, monkeypatch,
     assert main(command) == 0
     entries = [e for split in ("train", "val", "test") for e in read_entries(tmp_path / "data/coco-mini", "all", split)]
     assert len({entry.photo for entry in entries}) > 6 and verify(tmp_path / "data/coco-mini")[1] == []
-    assert f"{len(entries)} composites at 32 px" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert f"{len(entries)} composites at 32 px" in told.out and told.err == ""
     count = len(server.asked)
     assert main(command) == 0 and len(server.asked) == count

@@ -1,14 +1,20 @@
 """Names of strangers, with markup and line ends in them, in everything that a reader opens: they stay words."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
+from test_coco_mini import photograph, write_coco
 
 from harmonylib import page_tools, report, slider, tables, your_own
+from harmonylib.data import cache, coco_mini, realhm
+from harmonylib.data.layout import read_entries
 from harmonylib.evidence import Evidence
 from harmonylib.paths import ROOT
 
@@ -115,3 +121,40 @@ def test_a_protocol_of_markup_heads_no_column(results, refused):
             Evidence(results).protocol()
     finally:
         run.write_bytes(before)
+
+
+LATIN = os.fsdecode(b"caf\xe9")  # bytes that are no UTF-8, as old archives unpack to
+linux = pytest.mark.skipif(sys.platform != "linux", reason="file systems elsewhere hold text only")
+
+
+@pytest.fixture
+def latin(tmp_path):
+    """Photographs whose names, and whose folder's, are no text."""
+    folder = tmp_path / LATIN
+    folder.mkdir()
+    for seed in range(30, 32):
+        for part in ("", "_fore", "_mask", "_gt"):
+            photograph(seed).save(folder / f"{LATIN}{seed}{part}.jpg")
+    return folder
+
+
+@linux
+def test_caches_hold_names_that_are_no_text(own_set, latin, tmp_path):
+    entries = read_entries(own_set)
+    made = cache.prepare(entries, 16)
+    own_set.rename(tmp_path / f"{LATIN}set")
+    other = cache.prepare(read_entries(tmp_path / f"{LATIN}set"), 16)
+    assert other.data_hash == made.data_hash and other.folder != made.folder
+    cache.prepare_photographs(sorted(latin.iterdir()), 16)
+    (listed,) = tmp_path.glob(f"data/cache/{LATIN}-16-*/files.sha256")
+    checked = subprocess.run(["sha256sum", "-c", "--quiet", listed], cwd=latin, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
+
+
+@linux
+def test_sets_are_made_of_names_that_are_no_text(latin, tmp_path):
+    realhm.convert(latin, tmp_path / "realhm")
+    assert pd.read_csv(tmp_path / "realhm/manifest.csv")["example"].tolist() == [f"caf\\udce9{n}.jpg" for n in (30, 31)]
+    write_coco(tmp_path / "coco")
+    coco_mini.build(tmp_path / "coco", tmp_path / "set", unlabelled=latin)
+    assert coco_mini.is_made_of(tmp_path / "set", coco_mini.Settings(), tmp_path / "coco", unlabelled=latin)

@@ -42,6 +42,17 @@ def link_in_coco(document: dict, root: Path) -> None:
     (root / "images/1.jpg").symlink_to("../../private/photo.jpg")
 
 
+def lead_out(name: str, document: dict, root: Path) -> None:
+    """What has this name is outside, and a link leads there."""
+    (root / "annotations/instances_own.json").write_text(json.dumps(document))
+    (root / name).rename(root.parent / "private/kept")
+    (root / name).symlink_to(root.parent / "private/kept")
+
+
+def zigzag(corners: int, side: int) -> dict:
+    return {"segmentation": [[way for x in range(corners) for way in (x % side, side * (x % 2))]]}
+
+
 def realhm(folder: Path) -> list:
     place = folder / "realhm"
     place.mkdir()
@@ -67,6 +78,9 @@ OBJECTS = (
         ("an absolute photograph", lambda d, r: set_in(d, "images", file_name="/etc/passwd"), "leads out"),
         ("a photograph with NUL", lambda d, r: set_in(d, "images", file_name="a\0b.jpg"), "not COCO"),
         ("a link out", link_in_coco, "leads out"),
+        ("photographs behind a link", partial(lead_out, "images"), "leads out"),
+        ("annotations behind a link", partial(lead_out, "annotations"), "leads out"),
+        ("annotations that are a link", partial(lead_out, "annotations/instances_own.json"), "leads out"),
         ("brackets without end", lambda d, r: DEEP, "no JSON"),
         ("a number of 5,000 digits", lambda d, r: b'{"images": ' + b"9" * 5000 + b"}", "no JSON"),
         ("ten gigabytes", lambda d, r: sparse(r / "annotations/instances_own.json") and b"", "GB"),
@@ -75,6 +89,9 @@ OBJECTS = (
         ("a width of infinity", lambda d, r: json.dumps(d).replace("24", "1e999").encode(), "not COCO"),
         ("an id of 400 digits", lambda d, r: set_in(d, "annotations", id=10**400), "not COCO"),
         ("an id twice", lambda d, r: set_in(d, "annotations", id=2), "two objects"),
+        ("100,000 corners", lambda d, r: set_in(d, "annotations", **zigzag(10**5, 20)), "corners"),
+        ("a long way along few corners", lambda d, r: [set_in(d, "images", width=9000, height=9000),
+                                                       set_in(d, "annotations", **zigzag(9000, 9000))][2:], "corners"),
         ("corners far away", lambda d, r: [set_in(d, "annotations", segmentation=[[1e300, 1e-300, 1e300, 2e-300, 1e301, 0]]),
                                            d["annotations"].pop()][2:], ""),
     )),

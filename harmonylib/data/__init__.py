@@ -3,6 +3,12 @@
 ``open_dataset`` and ``HarmonyDataset`` are imported on first use, because they bring torch with them.
 """
 
+import os
+import sys
+
+# What tqdm is told (None: only on a terminal): bars are for people, if they are wanted, and a file needs none.
+QUIET = bool(os.environ.get("TQDM_DISABLE")) or (False if "ipykernel" in sys.modules else None)
+
 
 def __getattr__(name: str):
     if name in ("HarmonyDataset", "open_dataset"):

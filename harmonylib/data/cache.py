@@ -183,7 +183,7 @@ def _write_manifest(folder: Path, files: list[str], root: Path, size: int, pool:
     """
     data = hashlib.sha256(b'{"files": {')
     hashes = _in_order(pool, lambda file: _digest(Path(file).read_bytes()), files)
-    with (folder / "files.sha256").open("w") as listed:
+    with (folder / "files.sha256").open("w", errors="surrogateescape") as listed:
         for number, (file, digest) in enumerate(zip(files, hashes, strict=True)):
             name = Path(file).relative_to(root).as_posix()
             data.update(f'{", " if number else ""}{json.dumps(name)}: "{digest}"'.encode())
@@ -194,13 +194,16 @@ def _write_manifest(folder: Path, files: list[str], root: Path, size: int, pool:
 
 
 def _key(size: int, files: Sequence[str], names: Iterable[str] = ()) -> str:
-    """What a cache is made from, in twelve letters; lengths and times of change stand for the files' contents."""
+    """What a cache is made from, in twelve letters; lengths and times of change stand for the files' contents.
+
+    Names are hashed as bytes, for some are no text.
+    """
     found = hashlib.sha256(json.dumps([FORMAT, size, PIL.__version__]).encode())
     for name in names:
-        found.update(f"{name}\n".encode())
+        found.update(os.fsencode(f"{name}\n"))
     for file in files:
         status = os.stat(file)
-        found.update(f"{file} {status.st_size} {status.st_mtime_ns}\n".encode())
+        found.update(os.fsencode(f"{file} {status.st_size} {status.st_mtime_ns}\n"))
     return found.hexdigest()[:12]
 
 

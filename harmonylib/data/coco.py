@@ -15,11 +15,12 @@ from PIL import Image
 from harmonylib.data.layout import LONGEST
 from harmonylib.errors import HarmonyError, one_line
 from harmonylib.paths import shown
-from harmonylib.reading import DAMAGE, MOST, read_json
+from harmonylib.reading import DAMAGE, MOST, inside, read_json
 
 SUPERSAMPLING = 4  # a side: what makes the edges of masks soft, as HCOCO's are
 LARGEST, SIDE = 10**12, 1 << 16  # an id, and px of a photograph's side
 MARGIN = 2  # px around an object's box
+CORNERS, LENGTH = 10_000, 500_000  # of an object's outlines: pycocotools takes memory by their px, unchecked
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,15 @@ class Object:
     def area(self) -> float:
         """Share of its photograph that it covers, counted from the polygons."""
         return sum(_area(np.reshape(p, (-1, 2))) for p in self.polygons) / (self.size[0] * self.size[1])
+
+    @property
+    def endless(self) -> bool:
+        """Whether drawing it would take far more than a picture: too many corners, or too long a way along them."""
+        corners = sum(map(len, self.polygons)) // 2
+        if corners > CORNERS or corners * max(self.size) <= LENGTH:  # nearly all, without looking at them
+            return corners > CORNERS
+        points = [np.clip(np.reshape(p, (-1, 2)), 0, self.size) for p in self.polygons]
+        return sum(np.abs(p - np.roll(p, 1, axis=0)).max(1).sum() for p in points) > LENGTH
 
     def mask(self) -> np.ndarray:
         """How much of each pixel of the box is object: (h, w) float32 in [0,1].
@@ -79,8 +89,8 @@ def read_objects(root: str | Path) -> list[Object]:
     lie in `images/`, in a folder of the split's name (`val2017`), or beside. Objects whose photograph is not there are
     left out, so that a part of a set can be used.
 
-    Raises HarmonyError: no such folder, no or several annotation files, no JSON in COCO's format, a file name that
-    leads out of the folder, no photograph at all.
+    Raises HarmonyError: no such folder, no or several annotation files, no JSON in COCO's format, an outline without
+    end, a file name or a link that leads out of the folder, no photograph at all.
     """
     root = Path(root).expanduser()
     path = annotation_file(root)
@@ -90,7 +100,7 @@ def read_objects(root: str | Path) -> list[Object]:
         file_names = [str(image["file_name"]) for image in content["images"]]
         if max((len(name.encode()) for name in file_names), default=0) > LONGEST:
             raise ValueError(f"a file_name of more than {LONGEST} bytes")
-        folder = _image_folder(root, path, file_names)
+        folder = inside(root, _image_folder(root, path, file_names))
         images = {
             int(image["id"]): (
                 _inside(folder, str(image["file_name"]), path),
@@ -108,6 +118,8 @@ def read_objects(root: str | Path) -> list[Object]:
             raise ValueError("an id is negative, too large, or stands for two objects")
         if any(max(size) > SIDE for _, size in images.values()):
             raise ValueError(f"a photograph of more than {SIDE} px a side")
+        if any(o.endless for o in objects):
+            raise ValueError(f"an outline of more than {CORNERS:,} corners or {LENGTH:,} px")
     except DAMAGE as error:
         reason = one_line(f"{type(error).__name__}: {error}")
         raise HarmonyError(f"{shown(path)}: not COCO's instance format ({reason}); fetch the file again") from None
@@ -143,7 +155,7 @@ def _has_extent(thing: Object) -> bool:
 
 
 def annotation_file(root: str | Path) -> Path:
-    """The instances JSON of a folder in COCO's format. Raises HarmonyError where there is none, or several."""
+    """The instances JSON of a folder in COCO's format. Raises HarmonyError: there is none, several, a link out."""
     root = Path(root).expanduser()
     if not root.is_dir():
         raise HarmonyError(f"{root}: no such folder; give one with images and annotations/instances_*.json")
@@ -151,7 +163,7 @@ def annotation_file(root: str | Path) -> Path:
         found = sorted(folder.glob(pattern))
         here = [path for path in found if _image_folder_of_split(root, path)]  # val2017/ is there, train2017/ is not
         if len(found) == 1 or len(here) == 1:
-            return (here or found)[0]
+            return inside(root, (here or found)[0])
         if found:
             raise HarmonyError(
                 f"{folder}: {len(found)} files {pattern}, and it is not clear which is meant; keep one of them there"

@@ -25,7 +25,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from harmonylib.colour_transfer import TRANSFERS
-from harmonylib.data import near_duplicates
+from harmonylib.data import QUIET, near_duplicates
 from harmonylib.data.broken import CHANGE, colourfulness, why_broken
 from harmonylib.data.coco import Object, annotation_file, read_objects
 from harmonylib.data.layout import FOLDERS, Entry, hold_out, open_rgb, write_lists
@@ -145,7 +145,7 @@ def _made_of(coco: str | Path | None, settings: Settings, limit: int | None, tes
     linked = "\n".join(f"{path.name} {path.stat().st_size}" for path in photographs)
     folders = {
         "apart": tests.digest if len(tests) else None,
-        "unlabelled": hashlib.sha256(linked.encode()).hexdigest() if linked else None,
+        "unlabelled": hashlib.sha256(os.fsencode(linked)).hexdigest() if linked else None,
     }
     return asdict(settings) | {"limit": limit} | folders | origin
 
@@ -173,7 +173,7 @@ def _photographs(folder: Path, chosen: dict, settings: Settings, workers: int | 
     with pool:
         jobs = [pool.submit(_photograph, photograph) for photograph in chosen]
         try:
-            for job in tqdm(jobs, desc=name, unit="photograph"):
+            for job in tqdm(jobs, desc=name, unit="photograph", disable=QUIET):
                 yield job.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)

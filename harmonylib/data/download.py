@@ -14,15 +14,18 @@ import re
 import shutil
 import stat
 import threading
+import time
 import zipfile
 import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 import requests
+from requests.packages.urllib3 import exceptions
 
 from harmonylib import __version__
 from harmonylib.errors import HarmonyError, one_line
@@ -32,9 +35,11 @@ from harmonylib.reading import DAMAGE
 PAUSES = (1, 2, 4, 8, 16)  # s, before the next try; more tries in a row that get no further end it
 LONGEST_PAUSE = 60  # s, of those that a server asks for
 TIMEOUTS = (10, 30)  # s, until there is a connection, and between two pieces of a body
+SLOWEST, WATCHED = 2000, 60  # bytes a second, over so many seconds: what drips would never end
 CHUNK = 1 << 14  # bytes; a connection that breaks takes up to so many with it
-MOST = 4 << 30  # bytes of a file or a member, where its size is not known: more is no list and no photograph
-BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+MOST = 4 << 30  # bytes of a list or a member, where its size is not known
+BROKEN = (requests.ConnectionError, requests.Timeout)
+BROKEN += (exceptions.ProtocolError, exceptions.TimeoutError, exceptions.SSLError)  # while a body is read
 PASSING = {408, 416, 429}  # besides 5xx: what may go well the next time
 
 
@@ -62,19 +67,20 @@ class Downloader:
         self.stop = threading.Event()
         self._own = threading.local()
 
-    def get(self, url: str, path: Path, check: Callable[[Path], None], size: int | None = None, moved=None) -> None:
+    def get(self, url: str, path: Path, check: Callable, size: int | None = None, moved=None, most: int = MOST) -> None:
         """`url` as `path`, unless it is there. Its folder must be.
 
         check: raises `Damaged` on a file that is not what it should be; size: bytes, where known; moved: is called with
-        the bytes that are there so far. Connections that fail or break off, 5xx, and the answers of `PASSING` are tried
-        again. A damaged file is asked for once more where it came in pieces; one that came in one piece is what the
-        server has. Raises HarmonyError where the file cannot be had, and OSError where it cannot be written.
+        the bytes that are there so far; most: bytes, where their number is not known. Connections that fail or break
+        off, 5xx, and the answers of `PASSING` are tried again. A damaged file is asked for once more where it came in
+        pieces; one that came in one piece is what the server has. Raises HarmonyError where the file cannot be had or
+        comes too slowly, and OSError where it cannot be written.
         """
         part = _Part(path, url)
         furthest = fruitless = 0
         while not path.exists():
             try:
-                in_pieces = self._receive(part, size, moved)
+                in_pieces = self._receive(part, size, moved, most)
                 try:
                     check(part.file)
                 except Damaged as why:
@@ -93,7 +99,7 @@ class Downloader:
         if self.stop.wait(seconds):
             raise Stopped
 
-    def _receive(self, part: "_Part", size: int | None, moved) -> bool:
+    def _receive(self, part: "_Part", size: int | None, moved, most: int) -> bool:
         """One request, after which all bytes are there. True where they came in more than one piece."""
         mark, total = part.marked()
         have = part.length if mark else 0
@@ -106,27 +112,35 @@ class Downloader:
                 if answer.status_code == 206:
                     _refuse_other_rest(answer, part, have, mark, total)
                 else:
-                    have, total = 0, _announced(answer, part.url, size)
+                    have, total = 0, _announced(answer, part.url, size, most)
                     part.begin(answer, total)
                 if (total or 0) - have > shutil.disk_usage(part.file.parent).free:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(part.file))
-                self._write(answer, part, total or size, moved)
+                self._write(answer, part, total or size, moved, most)
         except BROKEN as problem:
             raise _Again(f"the connection failed ({type(problem).__name__})") from None
-        except requests.RequestException as problem:
-            raise HarmonyError(f"{part.url}: {one_line(problem)}") from None
+        except (requests.RequestException, ValueError) as problem:  # the second: of headers that nobody can read
+            reason = one_line(str(problem)).rstrip(".")
+            raise HarmonyError(f"{part.url}: no sensible answer ({reason}); take another address") from None
         return have > 0
 
-    def _write(self, answer, part: "_Part", total: int | None, moved) -> None:
-        length = part.length
+    def _write(self, answer, part: "_Part", total: int | None, moved, most: int) -> None:
+        length, since, then = part.length, time.monotonic(), part.length
+        read = getattr(answer.raw, "read1", answer.raw.read)  # what has come; urllib3 1 waits for the whole piece
         with part.file.open("ab") as file:
-            for piece in answer.iter_content(CHUNK):
+            for piece in iter(partial(read, CHUNK), b""):
                 if self.stop.is_set():
                     raise Stopped
                 length += len(piece)
-                if length > (total or MOST):
+                if length > (total or most):
                     part.discard()
-                    raise _Again("more bytes came than announced")
+                    if total:
+                        raise _Again("more bytes came than announced")
+                    raise HarmonyError(f"{part.url}: more than {most:,} bytes came; take another address")
+                if (now := time.monotonic()) - since > WATCHED:
+                    if length - then < SLOWEST * WATCHED:
+                        raise HarmonyError(f"{part.url}: less than {SLOWEST:,} bytes a second came; try again later")
+                    since, then = now, length
                 file.write(piece)
                 file.flush()  # what is there when the process is killed need not come again
                 if moved:
@@ -189,6 +203,7 @@ class _Session(requests.Session):
             before, after = urlsplit(resp.url).scheme, urlsplit(urljoin(resp.url, target)).scheme
             if after not in ("http", "https") or (before, after) == ("https", "http"):
                 raise HarmonyError(f"{resp.url}: sends on to {after}, which is refused; is the address right?")
+            resp._content = resp.raw.read(CHUNK)  # requests would hold the body in memory, whatever its length
         return target
 
 
@@ -250,17 +265,17 @@ def _refuse_status(answer, part: _Part) -> None:
         raise HarmonyError(f"{part.url}: the server compresses it unasked; take another address")
 
 
-def _announced(answer, url: str, size: int | None) -> int | None:
+def _announced(answer, url: str, size: int | None, most: int) -> int | None:
     """Bytes of a whole answer; None where it comes in chunks, the last of which says that it is the last."""
     length = answer.headers.get("Content-Length", "")
     if not length.isdecimal():
-        if "chunked" in answer.headers.get("Transfer-Encoding", ""):
+        if answer.headers.get("Transfer-Encoding", "").lower() == "chunked":
             return None
         raise HarmonyError(f"{url}: the server does not say how long it is, so nobody can tell whether it is whole")
     if size and int(length) != size:
         raise HarmonyError(f"{url}: the server announces {int(length):,} bytes, not {size:,}; this is another file")
-    if int(length) > MOST:
-        raise HarmonyError(f"{url}: the server announces {int(length):,} bytes; more than {MOST:,} are refused")
+    if int(length) > most:
+        raise HarmonyError(f"{url}: the server announces {int(length):,} bytes; more than {most:,} are refused")
     return int(length)
 
 

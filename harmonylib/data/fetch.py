@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from PIL import Image
 from tqdm.auto import tqdm
 
+from harmonylib.data import QUIET
 from harmonylib.data.download import Damaged, Downloader, extract, same_bytes
 from harmonylib.errors import HarmonyError
 from harmonylib.paths import alone, data_dir, shown
@@ -32,6 +33,7 @@ COCO = "http://images.cocodataset.org"
 WORKERS = range(1, 65)
 AHEAD = 32  # images a worker that wait for their turn
 GIVE_UP = 50  # images in a row that cannot be had: then it is not the images
+PHOTOGRAPH = 1 << 26  # bytes; hardly one of these sets has a tenth
 LIST = 1 << 29  # bytes of a list; the largest of COCO's has 0.45 GB
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}\.jpg")
 
@@ -142,7 +144,7 @@ def _understood(name: str, limit: int | None, base: str | None, workers: int) ->
     if type(workers) is not int or workers not in WORKERS:
         raise HarmonyError(f"workers {workers!r}: give a whole number from {WORKERS[0]} to {WORKERS[-1]}")
     try:
-        address = urlsplit(base or COCO)
+        address = urlsplit((base or COCO).encode().decode())  # ValueError: of bytes that are no text
         understood = address.scheme in ("http", "https") and address.hostname and not address.query + address.fragment
         _ = address.port
     except ValueError:
@@ -173,7 +175,7 @@ def _fetch_list(downloader: Downloader, published: Published, base: str | None, 
     listing.parent.mkdir(parents=True, exist_ok=True)
     size = f", {_amount(published.size)}" if published.size else ""
     say(f"first the list of images: {url}{size}{', deleted once the list is out of it' if published.member else ''}")
-    with tqdm(desc="list", total=published.size, unit="B", unit_scale=True, leave=False) as bar:
+    with tqdm(desc="list", total=published.size, unit="B", unit_scale=True, leave=False, disable=QUIET) as bar:
         get = partial(downloader.get, url, size=published.size, moved=lambda length: bar.update(length - bar.n))
         if not published.member:
             get(listing, check=_read_list)
@@ -239,10 +241,13 @@ def _fetch_photographs(
 
     def get(photograph: Photograph) -> None:
         check = partial(_check_picture, size=photograph.size)
-        downloader.get(f"{host}/{photograph.name}", place / photograph.name, check)
+        downloader.get(f"{host}/{photograph.name}", place / photograph.name, check, most=PHOTOGRAPH)
 
     failed, in_a_row = [], 0
-    with ThreadPoolExecutor(workers) as pool, tqdm(desc=name, total=len(missing), unit="image", leave=False) as bar:
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(desc=name, total=len(missing), unit="image", leave=False, disable=QUIET) as bar,
+    ):
         try:
             for outcome in _in_order(pool, get, missing, AHEAD * workers):
                 problem = outcome.exception()

@@ -20,7 +20,7 @@ from PIL import Image
 from harmonylib.data.layout import FOLDERS, REALHM, Entry, open_rgb, write_lists
 from harmonylib.errors import HarmonyError
 from harmonylib.metrics import open_image
-from harmonylib.paths import check_missing, making, shown
+from harmonylib.paths import check_missing, making, shown, write_text
 from harmonylib.reading import inside
 
 COUNT = 216
@@ -45,7 +45,7 @@ def convert(source: str | Path, out: Path, say=print) -> list[Entry]:
         entries = [_write(folder, number, path) for number, path in enumerate(examples, 1)]
         write_lists(folder, {"train": [], "test": entries})
         names = [(e.name, path.relative_to(source).as_posix()) for e, path in zip(entries, examples, strict=True)]
-        pd.DataFrame(names, columns=["name", "example"]).to_csv(folder / "manifest.csv", index=False)
+        write_text(folder / "manifest.csv", pd.DataFrame(names, columns=["name", "example"]).to_csv(index=False))
     found = f"{len(examples)} examples" + ("" if len(examples) == COUNT else f", not the {COUNT} of the whole set")
     say(f"{found}: {shown(out)}")
     return [Entry(out, e.subset, e.name) for e in entries]

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from harmonylib.data import QUIET
 from harmonylib.data.layout import FOLDERS, KNOWN, SPLITS, Entry, lines_of, lists_of, open_mask, open_rgb, parse_line
 from harmonylib.errors import HarmonyError, one_line
 from harmonylib.reading import content
@@ -158,7 +159,7 @@ def _files(root: Path, entries: list[Entry], workers: int) -> Iterator[Fault]:
     photographs = (list(group) for _, group in groupby(entries, key=lambda e: (e.subset, e.photo)))
     with (
         ThreadPoolExecutor(workers) as pool,
-        tqdm(total=len(entries), unit="composite", desc=root.name, disable=None) as bar,
+        tqdm(total=len(entries), unit="composite", desc=root.name, disable=QUIET) as bar,
     ):
         while chunk := list(islice(photographs, 8 * workers)):
             for of_photograph, (faults, hashes) in zip(chunk, pool.map(_photograph, chunk), strict=True):
