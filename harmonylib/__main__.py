@@ -12,7 +12,14 @@ def leave(*_):
     os._exit(75)  # `interruption.EXIT_CODE`
 
 
+def stop(*_):
+    """Ctrl-C then."""
+    os.write(2, b"harmonylib: interrupted; the same command goes on\n")
+    os._exit(130)
+
+
 signal.signal(signal.SIGTERM, leave)
+signal.signal(signal.SIGINT, stop)
 
 if sys.version_info < (3, 11):  # noqa: UP036
     version, doctor = ".".join(map(str, sys.version_info[:3])), sys.argv[1:2] == ["doctor"]
@@ -29,6 +36,7 @@ from harmonylib.cli import main  # noqa: E402
 
 if sys.stdout:  # a terminal that lacks the letters of a name is no reason to fail
     sys.stdout.reconfigure(errors="backslashreplace")
+signal.signal(signal.SIGINT, signal.default_int_handler)
 code = main()
 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all is written: what is left is to end
 raise SystemExit(code)

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from harmonylib import __version__, cli_data, cli_harmonize, cli_scores, cli_swe
 from harmonylib.cli_data import DATA_HELP, check_side
 from harmonylib.config import PROFILES
 from harmonylib.errors import HarmonyError, one_line, plain
-from harmonylib.interruption import EXIT_CODE, Terminated, leaving
+from harmonylib.interruption import EXIT_CODE, Terminated, end_with, end_with_starter, leaving
 from harmonylib.paths import check_free, check_writable, shown, write_text
 
 FIRST = 5  # seconds that the main process of several has to say what went wrong in all of them
@@ -30,13 +31,19 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; 0: done, 1: a checking command found something wrong, 2: bad input, 75: stopped by SIGTERM."""
     options = _parser().parse_args(arguments)
+    end_with_starter()
+    several = "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
     if not sys.warnoptions:  # libraries' words about a file would stand beside the one line about it
         warnings.simplefilter("ignore")
         logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    return exit_code(lambda: (_together if several else options.run)(options))
+
+
+def exit_code(work: Callable[[], int | None]) -> int:
+    """What a command ends with; where its work is refused or interrupted, after one line on stderr."""
     try:
         with leaving():
-            several = "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
-            return (_together if several else options.run)(options) or 0
+            return work() or 0
     except (HarmonyError, OSError) as error:
         code = getattr(error, "exit_code", 2)
         ask = "; `python -m harmonylib doctor` looks for the cause" if isinstance(error, OSError) else ""
@@ -60,6 +67,7 @@ def _together(options) -> int:
         raise HarmonyError("torchrun: only train and evaluate share their work; start this command with python")
     from harmonylib.distributed import joined
 
+    end_with(os.getppid())  # torchrun
     with joined():
         return options.run(options) or 0
 

@@ -15,7 +15,7 @@ class HarmonyError(Exception):
 def one_line(words: object) -> str:
     """Words, or what an error says, as one line that a terminal shows and does not obey; of many, first and last."""
     if isinstance(words, OSError):
-        words = f"{words.filename or 'file'}: {words.strerror or words}"
+        words = f"{words.filename or 'a file, or the output'}: {words.strerror or words}"
     line = plain(" ".join(str(words).split()))
     return line if len(line) <= MOST else f"{line[: MOST // 2]} ... {line[-MOST // 2 :]}"
 

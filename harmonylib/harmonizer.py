@@ -12,10 +12,10 @@ from pathlib import Path
 
 from harmonylib import checkpoints, training
 from harmonylib.batches import Recoloured
+from harmonylib.cli import exit_code
 from harmonylib.config import Experiment
 from harmonylib.data import layout
 from harmonylib.data.cache import prepare
-from harmonylib.errors import HarmonyError, one_line
 from harmonylib.fullres import WEIGHTS
 from harmonylib.paths import alone, data_dir
 
@@ -48,7 +48,5 @@ def train(root: Path, out: Path = WEIGHTS, steps: int | None = None, seed: int =
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m harmonylib.harmonizer", usage="%(prog)s FOLDER")
     parser.add_argument("folder", type=Path, metavar="FOLDER")
-    try:
-        train(parser.parse_args().folder)
-    except (HarmonyError, OSError) as refused:
-        parser.exit(getattr(refused, "exit_code", 2), f"harmonylib: {one_line(refused)}\n")
+    options = parser.parse_args()
+    raise SystemExit(exit_code(lambda: train(options.folder) is None))  # 0

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from harmonylib.errors import HarmonyError
 
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on
+PARENT = "HARMONY_PARENT"  # environment variable: the process that wants the work of those it starts
 LOOK_EVERY = 0.5  # s
 
 
@@ -60,6 +61,12 @@ def _handled_by(handler: Callable) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def end_with_starter() -> None:
+    """`end_with` the process that has put its number into the environment, for this process and not for its own."""
+    if parent := os.environ.pop(PARENT, ""):
+        end_with(int(parent))
 
 
 def end_with(parent: int) -> None:

@@ -113,7 +113,7 @@ def building(folder: Path) -> Iterator[Path]:
     started, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{word}part") for word in ("", "old."))
     for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.part"):
         shutil.rmtree(left, ignore_errors=True)
-    started.mkdir(parents=True)
+    started.mkdir()  # not its parents: a disk that has vanished is not made anew elsewhere
     try:
         yield started
         with suppress(AttributeError):  # Windows has none

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nbformat
 
+from harmonylib.cli import exit_code
 from harmonylib.errors import HarmonyError, one_line
 from harmonylib.paths import ROOT, whole_file
 from harmonylib.reading import DAMAGE, content
@@ -38,8 +39,4 @@ def _scrubbed(notebook: nbformat.NotebookNode) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        scrub(*sys.argv[1:3])
-    except (HarmonyError, OSError) as refused:
-        print(f"harmonylib: {one_line(refused)}", file=sys.stderr)
-        sys.exit(2)
+    raise SystemExit(exit_code(lambda: scrub(*sys.argv[1:3])))

@@ -23,7 +23,7 @@ from harmonylib import experiments, records, workers
 from harmonylib.config import Experiment
 from harmonylib.data.locate import LADDER
 from harmonylib.errors import HarmonyError
-from harmonylib.interruption import EXIT_CODE, leaving
+from harmonylib.interruption import EXIT_CODE, PARENT, leaving
 from harmonylib.paths import ROOT, alone, shown, write_text
 from harmonylib.reading import read_json
 from harmonylib.study import Study, label
@@ -185,8 +185,11 @@ def _here(levels: list[list[Job]], means: Means, say: Callable) -> list[tuple[Jo
     def one(job: Job) -> tuple[Job, str]:
         slot = free.get()
         say(f"{job.label}: started; log {shown(job.log)}")
+        own = {"CUDA_VISIBLE_DEVICES": slot} if slots else {}
+        if means.gpus < 2:  # else the process that it starts is torchrun, with others below
+            own[PARENT] = str(os.getpid())
         try:
-            job.run(**({"CUDA_VISIBLE_DEVICES": slot} if slots else {}))
+            job.run(**own)
         finally:
             free.put(slot)
         return _ended(job)

@@ -13,11 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Condition
 
 from harmonylib.errors import HarmonyError, one_line
-from harmonylib.interruption import end_with, leaving
+from harmonylib.interruption import PARENT, end_with_starter, leaving
 from harmonylib.paths import ROOT
 
 DONE = "--- done ---"
-PARENT = "HARMONY_PARENT"  # environment variable: the process that wants the work
 MOST = 4  # processes; each holds torch and the training pictures, about 1 GB
 
 
@@ -122,8 +121,7 @@ def main(arguments: list[str]) -> int:
     from harmonylib.study import open_study
 
     profile, data = arguments
-    if PARENT in os.environ:
-        end_with(int(os.environ[PARENT]))
+    end_with_starter()
     try:
         study = open_study(profile, data)
         for job in map(str.strip, sys.stdin):

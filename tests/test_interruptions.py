@@ -36,6 +36,31 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def test_what_a_sweep_has_started_ends_with_it(tiny_set, tmp_path):
+    often = {"HARMONY_RESULTS": str(tmp_path / "results"), "HARMONY_CHECKPOINT_SECONDS": "0.2"}
+    command = [sys.executable, "-m", "harmonylib", "sweep", "unet", "--profile", "quick", "--data", str(tiny_set)]
+    sweep = subprocess.Popen([*command, "--seeds", "0", "--gpus", "0"], cwd=ROOT, env=os.environ | often)
+    until = time.monotonic() + 120
+
+    def seen(pattern: str, words: str = "") -> bool:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+        return any(words in file.read_text(errors="replace") for file in (tmp_path / "results").glob(pattern))
+
+    while not seen("*/runs/unet/seed0/checkpoint.pt"):
+        assert sweep.poll() is None
+    sweep.kill()
+    sweep.wait()
+    while not seen("*/logs/unet-seed0.log", "as SIGTERM asked"):
+        pass
+
+
+def test_a_folder_that_has_vanished_is_not_made_anew(tmp_path):
+    with pytest.raises(OSError, match="gone"), building(tmp_path / "gone" / "examples"):
+        pass
+    assert names(tmp_path) == []
+
+
 # ----------------------------------------------------------------------------------------------------- links
 
 

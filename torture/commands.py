@@ -21,9 +21,8 @@ DEADLINE = 400  # s, after which a command hangs; a busy machine takes a minute 
 SCENES = 40
 PYTHON = [sys.executable, "-W", "ignore"]
 HARMONY = [*PYTHON, "-m", "harmonylib"]
-SWEEP = (
-    "from harmonylib import study; study.open_study('smoke', 'embedded').run_all(['swinih_lemart', 'unet', 's2am_mse'])"
-)
+GRID = "swinih_lemart unet s2am_mse"
+SWEEP = f"from harmonylib import study; study.open_study('smoke', 'embedded').run_all({GRID.split()})"
 EMBEDDED = f"from harmonylib.data import embedded; embedded.ensure({SCENES}, workers=2)"
 WEIGHTS = (
     "import sys, pathlib; from harmonylib import checkpoints as c; c.export_weights(*map(pathlib.Path, sys.argv[1:]))"
@@ -89,6 +88,7 @@ KINDS = (
     Kind("S2AM", train("s2am", 30)),
     Kind("U-Net", train("unet", 60)),
     Kind("sweep of several processes", python(SWEEP), {"OMP_NUM_THREADS": "2"}),
+    Kind("sweep, the command", harmony(f"sweep {GRID} --profile smoke --data embedded")),
     Kind("the embedded set", python(EMBEDDED), own_data=True),
     Kind("data prepare", harmony("data prepare {base}/data/embedded-80 --size 48"), own_data=True),
     Kind(
@@ -166,7 +166,7 @@ def state(folder: Path) -> dict[str, str]:
     Compared are all bytes of: records (config.json, metrics.json, per_image.csv, log.csv, examples), tables, figures,
     claims.csv, manifest.json, report.html, prepared arrays and their index and hashes, sets of pictures with their
     lists and manifests, fetched files, ONNX and safetensors, harmonized pictures. Of checkpoints, the weights and the
-    learning curve bit by bit; not the seconds it took. Left out: env.json (times), the output of executed notebooks
+    learning curve bit by bit; not the seconds it took. Left out: env.json (times), logs, the output of notebooks
     (it tells what was made and what was found). The names of caches lose the part that stands for times of change.
     """
     found = {}
@@ -177,6 +177,8 @@ def state(folder: Path) -> dict[str, str]:
         elif path.suffix == ".ipynb":
             json.loads(path.read_text(encoding="utf-8"))
             found[name] = "a notebook"
+        elif path.suffix == ".log":
+            found[name] = "a log"
         elif path.name == "env.json":
             json.loads(path.read_text(encoding="utf-8"))
             found[name] = "where it was made"
