@@ -17,7 +17,8 @@ from harmonylib.errors import HarmonyError
 from harmonylib.reading import silent
 
 BITS_PER_SAMPLE = 258  # a TIFF tag
-DEFLATED, PACK_BITS = (8, 32946), 32773  # compressions
+DEFLATED = (8, 32946)  # a TIFF's compressions
+UNBOUNDED = (32773, 34925, 50000)  # PackBits, LZMA, Zstandard: tifffile unpacks all there is
 SEPARATE = 2  # planar configuration: one colour after another
 PNG_COLOURS = {1: 0, 2: 4, 3: 2, 4: 6}  # channels: colour type
 
@@ -66,7 +67,7 @@ def _check_unpacked(page, content: bytes) -> None:
         unpacked = count
         if page.compression in DEFLATED:
             unpacked = len(zlib.decompressobj().decompress(content[offset : offset + count], most + 1))
-        if unpacked > most or page.compression == PACK_BITS:
+        if unpacked > most or page.compression in UNBOUNDED:
             raise HarmonyError("a TIFF of 16 bits packed in an unusual way; save it deflated, or as it is")
 
 

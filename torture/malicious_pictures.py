@@ -2,6 +2,8 @@
 
 import io
 import json
+import lzma
+import math
 import os
 import struct
 import zlib
@@ -101,6 +103,19 @@ def packed_tiff() -> bytes:
     return bytes(file) + strip
 
 
+def lzma_tiff() -> bytes:
+    """A picture of 16 bits whose strip, shorter than its pixels, unpacks to 2.5 GB."""
+    packer, zeros = lzma.LZMACompressor(preset=0), bytes(2**24)
+    strip = b"".join(packer.compress(zeros) for _ in range(150)) + packer.flush()
+    side = math.isqrt(len(strip)) + 1
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    words = {256: side, 257: side, 258: (16, 16, 16), 259: 34925, 262: 2, 273: 0, 277: 3, 278: side, 279: len(strip)}
+    for tag, value in words.items():
+        tags.tagtype[tag] = 3 if tag == 258 else 4
+        tags[tag] = value  # of 273, where the strip begins: counted from the end of the tags
+    return b"II*\0\x08\0\0\0" + tags.tobytes(8) + strip
+
+
 def with_film() -> bytes:
     """A JPEG as phones write it, with megabytes of something else behind its end."""
     return picture("jpg", 1, SIDE) + np.random.default_rng(0).bytes(12_000_000)
@@ -142,7 +157,8 @@ PICTURES = (
          partial(with_composite, png(*SIDE, (b"iCCP", b"a\0\0" + zlib.compress(b" " * 2**28)))), codes=(0, 2)),
     Case("JPEG of 3,000 scans", partial(with_composite, many_scans), "scans"),
     Case("JPEG with a film behind it", partial(with_composite, with_film), codes=(0,)),
-    Case("TIFF of 16 bits that unpacks to gigabytes", partial(with_composite, packed_tiff), "unusual way"),
+    *(Case(f"TIFF of 16 bits that unpacks to gigabytes{how}", partial(with_composite, make), "unusual way")
+      for how, make in (("", packed_tiff), (", by LZMA", lzma_tiff))),
     Case("PNG of 16 bits that unpacks to gigabytes", partial(
         with_composite, lambda: png(*SIDE, (b"IDAT", zlib.compress(bytes(2**28))), bits=16)), codes=(0, 2)),
     Case("TIFF with a number for a profile", partial(
