@@ -46,6 +46,14 @@ def with_mask(content: bytes, folder: Path, name: str = "mask.json") -> list:
     return [*words[:2], name, *words[3:]]
 
 
+def zigzag(size: tuple[int, int], folder: Path) -> list:
+    """Polygons of which every row of the picture meets every edge."""
+    corners = [[n % size[0], n % 2 * size[1]] for n in range(19_998)]
+    words = with_mask(json.dumps([corners]).encode(), folder)
+    Image.new("L", size, 90).save(folder / "composite.png")
+    return words
+
+
 def instead(make, which: int, folder: Path) -> list:
     """Something else in place of the composite (1) or the mask (2)."""
     words = composite(folder)
@@ -188,6 +196,8 @@ PICTURES = (
         ("infinity", b"[[1e999,1,2,3,4,5]]", (2,)), ("NaN", b"[[NaN,1,2,3,4,5]]", (2,)),
         ("a million corners", json.dumps([[i % 97 for i in range(2_000_000)]]).encode(), (2,)),
         ("far away", b"[[-1e300,-1e300,1e300,0,5,1e300]]", (0, 2)))),
+    *(Case(f"polygons: a zigzag over {size[0]}x{size[1]} px", partial(zigzag, size), "too much to draw")
+      for size in ((4000, 3000), (10, 10**6))),
 )  # fmt: skip
 
 
