@@ -41,6 +41,14 @@ def read(path: str | Path, picture: Picture) -> np.ndarray:
     return mask
 
 
+def check_size(path: str | Path, picture: str | Path) -> None:
+    """Raises HarmonyError where a mask that is an image differs in size from a picture, before either is decoded."""
+    if str(path) != ALPHA and Path(path).suffix.lower() != ".json":
+        size, found = pictures.size_of(picture), pictures.size_of(path)
+        if found not in (size, size[::-1]):
+            raise HarmonyError(f"{path}: {pictures.other_size(found, size)}")
+
+
 def check(mask: np.ndarray, size: tuple[int, int], name: str | Path = "mask") -> None:
     """Raises HarmonyError where a mask (H, W) in [0, 1] does not fit the picture, or leaves nothing to go by."""
     if mask.shape != size[::-1]:

@@ -174,6 +174,7 @@ PICTURES = (
     Case("EXIF data in a circle, as TIFF", partial(as_format, png(*SIDE, (b"eXIf", bytes.fromhex(
         "49492a000800000001006987040001000000080000000800000000"))), "tif"), codes=(0, 2)),
     Case("mask of 169 megapixels", partial(instead, lambda path: Image.new("L", (13_000, 13_000)).save(path), 2), "same size"),
+    Case("picture of 169 megapixels, by its header", partial(with_composite, png(13_000, 13_000)), "same size"),
     Case("GIF of 3,000 frames", partial(with_composite, many_frames), "frames"),
     Case("TIFF that claims a million pages", partial(with_composite, lambda: deep_tiff(
         description="ImageJ=1.11a\nimages=1000000\nslices=1000000\n")), codes=(0, 2)),
