@@ -82,6 +82,17 @@ def many_scans() -> bytes:
     return file[:-2] + file[file.rindex(b"\xff\xda") : -2] * 3000 + b"\xff\xd9"
 
 
+def hidden_scans() -> bytes:
+    """A JPEG of 3,000 scans that lie in what seems a part of an unknown kind: a decoder looks for a restart there."""
+    target = io.BytesIO()
+    Image.new("L", (3000, 3000), 128).save(target, "JPEG", progressive=True)
+    file = target.getvalue()
+    start, last = file.index(b"\xff\xda"), file.rindex(b"\xff\xda")
+    table, scan = file[file.rindex(b"\xff\xc4", 0, last) : last], file[last : last + 10] + b"\0\0"
+    restarts, part = b"\xff\xdd\0\x04\0\x64", b"\xff\x02" + struct.pack(">H", 2 + 3000 * len(scan))
+    return file[:start] + restarts + table + scan + part + scan * 3000 + b"\xff\xd9"
+
+
 def many_frames() -> bytes:
     target, frames = io.BytesIO(), [Image.new("L", SIDE, n % 255) for n in range(3000)]
     frames[0].save(target, "GIF", save_all=True, append_images=frames[1:])
@@ -164,6 +175,7 @@ PICTURES = (
     Case("profile of a gigabyte",
          partial(with_composite, png(*SIDE, (b"iCCP", b"a\0\0" + zlib.compress(b" " * 2**28)))), codes=(0, 2)),
     Case("JPEG of 3,000 scans", partial(with_composite, many_scans), "scans"),
+    Case("JPEG of 3,000 scans in a part of an unknown kind", partial(with_composite, hidden_scans), "scans"),
     Case("JPEG with a film behind it", partial(with_composite, with_film), codes=(0,)),
     *(Case(f"TIFF of 16 bits that unpacks to gigabytes{how}", partial(with_composite, make), "unusual way")
       for how, make in (("", packed_tiff), (", by LZMA", lzma_tiff))),
