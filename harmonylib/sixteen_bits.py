@@ -20,6 +20,7 @@ BITS_PER_SAMPLE = 258  # a TIFF tag
 DEFLATED = (8, 32946)  # a TIFF's compressions
 UNBOUNDED = (32773, 34925, 50000)  # PackBits, LZMA, Zstandard: tifffile unpacks all there is
 SEPARATE = 2  # planar configuration: one colour after another
+PIECE = 1 << 16  # bytes, which zlib makes 67 MB of at most
 PNG_COLOURS = {1: 0, 2: 4, 3: 2, 4: 6}  # channels: colour type
 
 
@@ -33,9 +34,10 @@ def has(image: Image.Image, content: bytes) -> bool:
 
 
 def read(image: Image.Image, content: bytes) -> np.ndarray:
-    """(H, W) or (H, W, channels) uint16, as the file has it. Raises HarmonyError: a TIFF is compressed unusually, or
-    its numbers are others."""
+    """(H, W) or (H, W, channels) uint16, as the file has it. Raises HarmonyError: a PNG holds far more than its pixels,
+    a TIFF is compressed unusually, or its numbers are others."""
     if image.format == "PNG":
+        _check_rows(image, content)
         import torch  # only here: few pictures need it
         from torchvision.io import ImageReadMode, decode_png
 
@@ -58,6 +60,18 @@ def read(image: Image.Image, content: bytes) -> np.ndarray:
     if found.dtype != np.uint16:
         raise HarmonyError(f"a TIFF with numbers of type {found.dtype}; save it with whole numbers of 8 or 16 bits")
     return found
+
+
+def _check_rows(image: Image.Image, content: bytes) -> None:
+    """Raises HarmonyError where a PNG unpacks to far more than its rows, which libpng takes its time to throw away."""
+    most, at, packer = 9 * image.width * image.height + 64 * image.height + 4096, 8, zlib.decompressobj()
+    while at + 8 <= len(content) and not packer.eof:
+        length, name = struct.unpack_from(">I4s", content, at)
+        for start in range(at + 8, at + 8 + length, PIECE) if name == b"IDAT" else ():
+            most -= len(packer.decompress(content[start : min(start + PIECE, at + 8 + length)]))
+            if most < 0:
+                raise HarmonyError("a PNG of 16 bits that holds far more than its pixels; save it again")
+        at += 12 + length
 
 
 def _check_unpacked(page, content: bytes) -> None:

@@ -180,7 +180,7 @@ PICTURES = (
     *(Case(f"TIFF of 16 bits that unpacks to gigabytes{how}", partial(with_composite, make), "unusual way")
       for how, make in (("", packed_tiff), (", by LZMA", lzma_tiff))),
     Case("PNG of 16 bits that unpacks to gigabytes", partial(
-        with_composite, lambda: png(*SIDE, (b"IDAT", zlib.compress(bytes(2**28))), bits=16)), codes=(0, 2)),
+        with_composite, lambda: png(*SIDE, (b"IDAT", zlib.compress(bytes(2**28))), bits=16, colour=2)), "far more"),
     Case("TIFF with a number for a profile", partial(
         with_composite, lambda: deep_tiff(extratags=[(34675, "I", 1, 5, True)])), codes=(0,)),
     Case("EXIF data in a circle, as TIFF", partial(as_format, png(*SIDE, (b"eXIf", bytes.fromhex(
