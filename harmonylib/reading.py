@@ -39,7 +39,7 @@ def ordinary(path: str | Path, most: int = MOST) -> Path:
     """The path of a file of at most so many bytes. Raises HarmonyError for others, OSError where there is none."""
     found = os.stat(path)
     if stat.S_ISREG(found.st_mode) and found.st_size > most:
-        raise HarmonyError(f"{path}: {found.st_size / 1e9:.1f} GB; files of this kind have {most / 1e9:.1f} at most")
+        raise HarmonyError(f"{path}: {found.st_size / 1e9:.3g} GB; files of this kind have {most / 1e9:.3g} at most")
     if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
         raise HarmonyError(f"{path}: is a pipe or a device; name a file")
     return Path(path)

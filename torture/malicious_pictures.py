@@ -174,6 +174,10 @@ PICTURES = (
          codes=(0, 2)),
     Case("profile of a gigabyte",
          partial(with_composite, png(*SIDE, (b"iCCP", b"a\0\0" + zlib.compress(b" " * 2**28)))), codes=(0, 2)),
+    Case("profile of two megabytes", partial(with_composite, lambda: png(
+        *SIDE, (b"iCCP", b"a\0\0" + zlib.compress(np.random.default_rng(0).bytes(2**21))))), codes=(0,)),
+    Case("PNG of 16 bits with some rows too many", partial(
+        with_composite, png(*SIDE, (b"IDAT", zlib.compress(bytes(4000))), bits=16, colour=2)), codes=(0,)),
     Case("JPEG of 3,000 scans", partial(with_composite, many_scans), "scans"),
     Case("JPEG of 3,000 scans in a part of an unknown kind", partial(with_composite, hidden_scans), "scans"),
     Case("JPEG with a film behind it", partial(with_composite, with_film), codes=(0,)),
@@ -209,6 +213,7 @@ PICTURES = (
         ("infinity", b"[[1e999,1,2,3,4,5]]", (2,)), ("NaN", b"[[NaN,1,2,3,4,5]]", (2,)),
         ("a million corners", json.dumps([[i % 97 for i in range(2_000_000)]]).encode(), (2,)),
         ("far away", b"[[-1e300,-1e300,1e300,0,5,1e300]]", (0, 2)))),
+    Case("polygons of 18 MB", partial(with_mask, b"[" + b"[]," * (6 << 20) + b"[]]"), "0.0168 at most"),
     *(Case(f"polygons: a zigzag over {size[0]}x{size[1]} px", partial(zigzag, size), "too much to draw")
       for size in ((4000, 3000), (10, 10**6))),
 )  # fmt: skip
