@@ -40,6 +40,14 @@ def with_composite(content, folder: Path) -> list:
     return words
 
 
+def with_both(content, folder: Path) -> list:
+    """A composite, and a mask that has its size."""
+    words = with_composite(content, folder)
+    with Image.open(folder / "composite.png") as image, Image.open(folder / "mask.png") as mask:
+        mask.resize(image.size).save(folder / "mask.png")
+    return words
+
+
 def with_mask(content: bytes, folder: Path, name: str = "mask.json") -> list:
     words = composite(folder)
     (folder / name).write_bytes(content)
@@ -181,7 +189,7 @@ PICTURES = (
     Case("JPEG of 3,000 scans", partial(with_composite, many_scans), "scans"),
     Case("JPEG of 3,000 scans in a part of an unknown kind", partial(with_composite, hidden_scans), "scans"),
     Case("JPEG with a film behind it", partial(with_composite, with_film), codes=(0,)),
-    *(Case(f"TIFF of 16 bits that unpacks to gigabytes{how}", partial(with_composite, make), "unusual way")
+    *(Case(f"TIFF of 16 bits that unpacks to gigabytes{how}", partial(with_both, make), "unusual way")
       for how, make in (("", packed_tiff), (", by LZMA", lzma_tiff))),
     Case("PNG of 16 bits that unpacks to gigabytes", partial(
         with_composite, lambda: png(*SIDE, (b"IDAT", zlib.compress(bytes(2**28))), bits=16, colour=2)), "far more"),
