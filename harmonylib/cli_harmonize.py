@@ -33,6 +33,7 @@ def run(options) -> int:
     change = fullres.changer(options.model, options.strength)
 
     def harmonize(composite: Path, mask: Path, out: Path) -> None:
+        picture_masks.check_size(mask, pictures.size_of(composite))
         picture = pictures.read(composite)
         levels = picture_masks.read(mask, picture)
         pictures.write(picture.with_rgb(change(picture.rgb, levels)), out)

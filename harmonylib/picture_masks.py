@@ -15,6 +15,8 @@ ALPHA = "alpha"  # in place of a mask's file: the picture's own alpha channel
 JPEG_NOISE = 0.05  # what is nearer than this to nothing or to all is nothing or all
 CORNERS = 20_000  # of all polygons; more would take minutes
 TEXT = 1 << 24  # bytes of a file of polygons
+WORK = 5e9  # of drawing polygons, in nanoseconds or so
+STRIP = 200_000  # pixels that are drawn at once, or 256 rows
 SUPERSAMPLING = 4  # a side, of polygons: what makes their edges soft
 
 
@@ -32,23 +34,37 @@ def read(path: str | Path, picture: Picture) -> np.ndarray:
     elif Path(path).suffix.lower() == ".json":
         mask = polygons(path, picture.size)
     else:
-        mask = of_picture(pictures.read(path, picture), picture)
+        check_size(path, picture.size)
+        mask = of_picture(pictures.read(path), picture)
         if pictures.FORMATS.get(Path(path).suffix.lower()) == "JPEG":
             mask = ((mask - JPEG_NOISE) / (1 - 2 * JPEG_NOISE)).clip(0, 1)
     check(mask, picture.size, path)
     return mask
 
 
+def check_size(path: str | Path, size: tuple[int, int]) -> None:
+    """Before anything is decoded: raises HarmonyError where a mask that is an image has another size (width, height),
+    upright or turned."""
+    if str(path) != ALPHA and Path(path).suffix.lower() != ".json":
+        found = pictures.size_of(path)
+        if found not in (size, size[::-1]):
+            raise HarmonyError(f"{path}: {_other_size(found, size)}")
+
+
 def check(mask: np.ndarray, size: tuple[int, int], name: str | Path = "mask") -> None:
     """Raises HarmonyError where a mask (H, W) in [0, 1] does not fit the picture, or leaves nothing to go by."""
     if mask.shape != size[::-1]:
-        raise HarmonyError(f"{name}: {pictures.other_size(mask.shape[::-1], size)}")
+        raise HarmonyError(f"{name}: {_other_size(mask.shape[::-1], size)}")
     if not np.isfinite(mask).all() or mask.min() < 0 or mask.max() > 1:
         raise HarmonyError(f"{name}: a mask's values lie between 0 and 1; scale them")
     if mask.max() <= 0.5:
         raise HarmonyError(f"{name}: the mask is empty (nothing above half); paint the object white")
     if mask.min() > 0.5:
         raise HarmonyError(f"{name}: the mask covers the whole picture; leave the background black, to harmonize with")
+
+
+def _other_size(mask: tuple[int, int], picture: tuple[int, int]) -> str:
+    return "{}x{} px, but the composite has {}x{}; make them the same size".format(*mask, *picture)
 
 
 def polygons(path: str | Path, size: tuple[int, int]) -> np.ndarray:
@@ -74,6 +90,8 @@ def drawn(text: str, size: tuple[int, int], name: str | Path = "polygons") -> np
             raise ValueError("a polygon has three corners or more")
         if sum(map(len, found)) > CORNERS:
             raise ValueError(f"more than {CORNERS:,} corners")
+        if sum(_work(p, size) for p in found) > WORK:
+            raise ValueError("their edges, or their areas, are too much to draw at this size")
     except DAMAGE as error:
         reason = one_line(error)[:100]
         raise HarmonyError(
@@ -92,15 +110,26 @@ def _listed(content) -> list:
     return [content] if alone and (np.ndim(content[0]) == 0 or len(content[0]) == 2) else content
 
 
+def _work(corners: np.ndarray, size: tuple[int, int]) -> float:
+    """About how many nanoseconds drawing a polygon takes: a row looks at all edges, sorts those it meets, and fills."""
+    inside = corners.clip(0, size)
+    width, height = np.ptp(inside, axis=0)
+    across, down = np.abs(np.diff(inside, axis=0, append=inside[:1])).sum(0)
+    return SUPERSAMPLING * (len(corners) * height + 40 * down + (width * height + across) / 4)
+
+
 def _drawn(found: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
     """A strip at a time, or a large picture's finer grid would take gigabytes."""
     width, height = size
     mask = np.empty((height, width), np.float32)
-    for top in range(0, height, 256):
-        rows = min(256, height - top)
+    most = max(256, STRIP // width)
+    for top in range(0, height, most):
+        rows = min(most, height - top)
         strip = Image.new("L", (SUPERSAMPLING * width, SUPERSAMPLING * rows))
         draw = ImageDraw.Draw(strip)
         for corners in found:
+            if corners[:, 1].max() < top - 1 or corners[:, 1].min() > top + rows + 1:
+                continue
             scaled = ((corners - (0, top)) * SUPERSAMPLING).clip(-1e6, 1e6)
             draw.polygon([tuple(c) for c in scaled.tolist()], fill=255)
         mask[top : top + rows] = np.asarray(strip.reduce(SUPERSAMPLING), np.float32) / 255

@@ -6,7 +6,8 @@ JPEG's own tables come back when it is written. Colours are taken for sRGB; an R
 
 import io
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -79,22 +80,32 @@ class Picture:
         return replace(self, pixels=rgb, cmyk=inks)
 
 
-def read(path: str | Path, like: Picture | None = None) -> Picture:
-    """Raises HarmonyError, naming the file: not there, of no known format, damaged, of several frames, of 32 bits; and
-    before it is decoded, where it is not of the size of `like`, upright or turned."""
+def read(path: str | Path) -> Picture:
+    """Raises HarmonyError, naming the file: not there, of no known format, damaged, of several frames, of 32 bits."""
+    with _opened(path) as (image, content):
+        deep = sixteen_bits.has(image, content)
+        reading.load(image)
+        if image.format == "PNG" and PNG_END not in content:  # Pillow lets it pass
+            raise ValueError("file is truncated")
+        return of(image, sixteen_bits.read(image, content) if deep else None)
+
+
+def size_of(path: str | Path) -> tuple[int, int]:
+    """width, height as the file's header has them. Raises HarmonyError: not there, of no known format."""
+    with _opened(path) as (image, _):
+        return image.size
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[Image.Image, bytes]]:
+    """A picture that is not decoded yet, and its file's content; whatever is raised meanwhile names the file."""
     path = Path(path)
     try:
         content = reading.content(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damage that is an error below, of sizes short of Pillow's limit
             with reading.picture(content, PIXELS) as image:
-                if like and image.size not in (like.size, like.size[::-1]):
-                    raise HarmonyError(other_size(image.size, like.size))
-                deep = sixteen_bits.has(image, content)
-                reading.load(image)
-                if image.format == "PNG" and PNG_END not in content:  # Pillow lets it pass
-                    raise ValueError("file is truncated")
-                return of(image, sixteen_bits.read(image, content) if deep else None)
+                yield image, content
     except HarmonyError as error:
         raise HarmonyError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     except FileNotFoundError:
@@ -109,11 +120,6 @@ def read(path: str | Path, like: Picture | None = None) -> Picture:
         raise HarmonyError(
             f"{path}: cannot be read as JPEG, PNG, TIFF or WebP ({reason}); save it again as one of these"
         ) from None
-
-
-def other_size(mask: tuple[int, int], picture: tuple[int, int]) -> str:
-    """What is wrong where a mask and its picture differ in size."""
-    return "{}x{} px, but the composite has {}x{}; make them the same size".format(*mask, *picture)
 
 
 def of(image: Image.Image, deep: np.ndarray | None = None) -> Picture:

@@ -17,8 +17,10 @@ from harmonylib.errors import HarmonyError
 from harmonylib.reading import silent
 
 BITS_PER_SAMPLE = 258  # a TIFF tag
-DEFLATED, PACK_BITS = (8, 32946), 32773  # compressions
+DEFLATED = (8, 32946)  # a TIFF's compressions
+UNBOUNDED = (32773, 34925, 50000)  # PackBits, LZMA, Zstandard: tifffile unpacks all there is
 SEPARATE = 2  # planar configuration: one colour after another
+PIECE = 1 << 16  # bytes, which zlib makes 67 MB of at most
 PNG_COLOURS = {1: 0, 2: 4, 3: 2, 4: 6}  # channels: colour type
 
 
@@ -32,9 +34,10 @@ def has(image: Image.Image, content: bytes) -> bool:
 
 
 def read(image: Image.Image, content: bytes) -> np.ndarray:
-    """(H, W) or (H, W, channels) uint16, as the file has it. Raises HarmonyError: a TIFF is compressed unusually, or
-    its numbers are others."""
+    """(H, W) or (H, W, channels) uint16, as the file has it. Raises HarmonyError: a PNG holds far more than its pixels,
+    a TIFF is compressed unusually, or its numbers are others."""
     if image.format == "PNG":
+        _check_rows(image, content)
         import torch  # only here: few pictures need it
         from torchvision.io import ImageReadMode, decode_png
 
@@ -59,6 +62,18 @@ def read(image: Image.Image, content: bytes) -> np.ndarray:
     return found
 
 
+def _check_rows(image: Image.Image, content: bytes) -> None:
+    """Raises HarmonyError where a PNG unpacks to far more than its rows, which libpng takes its time to throw away."""
+    most, at, packer = 9 * image.width * image.height + 64 * image.height + 4096, 8, zlib.decompressobj()
+    while at + 8 <= len(content) and not packer.eof:
+        length, name = struct.unpack_from(">I4s", content, at)
+        for start in range(at + 8, at + 8 + length, PIECE) if name == b"IDAT" else ():
+            most -= len(packer.decompress(content[start : min(start + PIECE, at + 8 + length)]))
+            if most < 0:
+                raise HarmonyError("a PNG of 16 bits that holds far more than its pixels; save it again")
+        at += 12 + length
+
+
 def _check_unpacked(page, content: bytes) -> None:
     """Raises HarmonyError where a strip or tile unpacks to more than its pixels, which tifffile would all make."""
     most = 2 * min(math.prod(page.chunks), 4 * page.size + 4096)  # a tile may be larger than a small picture
@@ -66,7 +81,7 @@ def _check_unpacked(page, content: bytes) -> None:
         unpacked = count
         if page.compression in DEFLATED:
             unpacked = len(zlib.decompressobj().decompress(content[offset : offset + count], most + 1))
-        if unpacked > most or page.compression == PACK_BITS:
+        if unpacked > most or page.compression in UNBOUNDED:
             raise HarmonyError("a TIFF of 16 bits packed in an unusual way; save it deflated, or as it is")
 
 

@@ -2,6 +2,8 @@
 
 import io
 import json
+import lzma
+import math
 import os
 import struct
 import zlib
@@ -38,10 +40,26 @@ def with_composite(content, folder: Path) -> list:
     return words
 
 
+def with_both(content, folder: Path) -> list:
+    """A composite, and a mask that has its size."""
+    words = with_composite(content, folder)
+    with Image.open(folder / "composite.png") as image, Image.open(folder / "mask.png") as mask:
+        mask.resize(image.size).save(folder / "mask.png")
+    return words
+
+
 def with_mask(content: bytes, folder: Path, name: str = "mask.json") -> list:
     words = composite(folder)
     (folder / name).write_bytes(content)
     return [*words[:2], name, *words[3:]]
+
+
+def zigzag(size: tuple[int, int], folder: Path) -> list:
+    """Polygons of which every row of the picture meets every edge."""
+    corners = [[n % size[0], n % 2 * size[1]] for n in range(19_998)]
+    words = with_mask(json.dumps([corners]).encode(), folder)
+    Image.new("L", size, 90).save(folder / "composite.png")
+    return words
 
 
 def instead(make, which: int, folder: Path) -> list:
@@ -72,6 +90,17 @@ def many_scans() -> bytes:
     return file[:-2] + file[file.rindex(b"\xff\xda") : -2] * 3000 + b"\xff\xd9"
 
 
+def hidden_scans() -> bytes:
+    """A JPEG of 3,000 scans that lie in what seems a part of an unknown kind: a decoder looks for a restart there."""
+    target = io.BytesIO()
+    Image.new("L", (3000, 3000), 128).save(target, "JPEG", progressive=True)
+    file = target.getvalue()
+    start, last = file.index(b"\xff\xda"), file.rindex(b"\xff\xda")
+    table, scan = file[file.rindex(b"\xff\xc4", 0, last) : last], file[last : last + 10] + b"\0\0"
+    restarts, part = b"\xff\xdd\0\x04\0\x64", b"\xff\x02" + struct.pack(">H", 2 + 3000 * len(scan))
+    return file[:start] + restarts + table + scan + part + scan * 3000 + b"\xff\xd9"
+
+
 def many_frames() -> bytes:
     target, frames = io.BytesIO(), [Image.new("L", SIDE, n % 255) for n in range(3000)]
     frames[0].save(target, "GIF", save_all=True, append_images=frames[1:])
@@ -99,6 +128,19 @@ def packed_tiff() -> bytes:
     for place, number in zip(places, (len(file), len(strip)), strict=True):
         struct.pack_into("<I", file, place, number)
     return bytes(file) + strip
+
+
+def lzma_tiff() -> bytes:
+    """A picture of 16 bits whose strip, shorter than its pixels, unpacks to 2.5 GB."""
+    packer, zeros = lzma.LZMACompressor(preset=0), bytes(2**24)
+    strip = b"".join(packer.compress(zeros) for _ in range(150)) + packer.flush()
+    side = math.isqrt(len(strip)) + 1
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    words = {256: side, 257: side, 258: (16, 16, 16), 259: 34925, 262: 2, 273: 0, 277: 3, 278: side, 279: len(strip)}
+    for tag, value in words.items():
+        tags.tagtype[tag] = 3 if tag == 258 else 4
+        tags[tag] = value  # of 273, where the strip begins: counted from the end of the tags
+    return b"II*\0\x08\0\0\0" + tags.tobytes(8) + strip
 
 
 def with_film() -> bytes:
@@ -140,16 +182,23 @@ PICTURES = (
          codes=(0, 2)),
     Case("profile of a gigabyte",
          partial(with_composite, png(*SIDE, (b"iCCP", b"a\0\0" + zlib.compress(b" " * 2**28)))), codes=(0, 2)),
+    Case("profile of two megabytes", partial(with_composite, lambda: png(
+        *SIDE, (b"iCCP", b"a\0\0" + zlib.compress(np.random.default_rng(0).bytes(2**21))))), codes=(0,)),
+    Case("PNG of 16 bits with some rows too many", partial(
+        with_composite, png(*SIDE, (b"IDAT", zlib.compress(bytes(4000))), bits=16, colour=2)), codes=(0,)),
     Case("JPEG of 3,000 scans", partial(with_composite, many_scans), "scans"),
+    Case("JPEG of 3,000 scans in a part of an unknown kind", partial(with_composite, hidden_scans), "scans"),
     Case("JPEG with a film behind it", partial(with_composite, with_film), codes=(0,)),
-    Case("TIFF of 16 bits that unpacks to gigabytes", partial(with_composite, packed_tiff), "unusual way"),
+    *(Case(f"TIFF of 16 bits that unpacks to gigabytes{how}", partial(with_both, make), "unusual way")
+      for how, make in (("", packed_tiff), (", by LZMA", lzma_tiff))),
     Case("PNG of 16 bits that unpacks to gigabytes", partial(
-        with_composite, lambda: png(*SIDE, (b"IDAT", zlib.compress(bytes(2**28))), bits=16)), codes=(0, 2)),
+        with_composite, lambda: png(*SIDE, (b"IDAT", zlib.compress(bytes(2**28))), bits=16, colour=2)), "far more"),
     Case("TIFF with a number for a profile", partial(
         with_composite, lambda: deep_tiff(extratags=[(34675, "I", 1, 5, True)])), codes=(0,)),
     Case("EXIF data in a circle, as TIFF", partial(as_format, png(*SIDE, (b"eXIf", bytes.fromhex(
         "49492a000800000001006987040001000000080000000800000000"))), "tif"), codes=(0, 2)),
     Case("mask of 169 megapixels", partial(instead, lambda path: Image.new("L", (13_000, 13_000)).save(path), 2), "same size"),
+    Case("picture of 169 megapixels, by its header", partial(with_composite, png(13_000, 13_000)), "same size"),
     Case("GIF of 3,000 frames", partial(with_composite, many_frames), "frames"),
     Case("TIFF that claims a million pages", partial(with_composite, lambda: deep_tiff(
         description="ImageJ=1.11a\nimages=1000000\nslices=1000000\n")), codes=(0, 2)),
@@ -172,6 +221,9 @@ PICTURES = (
         ("infinity", b"[[1e999,1,2,3,4,5]]", (2,)), ("NaN", b"[[NaN,1,2,3,4,5]]", (2,)),
         ("a million corners", json.dumps([[i % 97 for i in range(2_000_000)]]).encode(), (2,)),
         ("far away", b"[[-1e300,-1e300,1e300,0,5,1e300]]", (0, 2)))),
+    Case("polygons of 18 MB", partial(with_mask, b"[" + b"[]," * (6 << 20) + b"[]]"), "0.0168 at most"),
+    *(Case(f"polygons: a zigzag over {size[0]}x{size[1]} px", partial(zigzag, size), "too much to draw")
+      for size in ((4000, 3000), (10, 10**6))),
 )  # fmt: skip
 
 

@@ -143,9 +143,9 @@ def picture(ending: str, mode: int, size: tuple[int, int], seed: int = 0) -> byt
     return target.getvalue()
 
 
-def png(width: int, height: int, *chunks: tuple[bytes, bytes], bits: int = 8) -> bytes:
-    """A grey PNG that says it has this size, with hardly any pixels."""
-    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+def png(width: int, height: int, *chunks: tuple[bytes, bytes], bits: int = 8, colour: int = 0) -> bytes:
+    """A grey PNG, or one of another type of colour, that says it has this size, with hardly any pixels."""
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in parts
