@@ -6,8 +6,10 @@
 import os
 import sys
 
+_IPYTHON = sys.modules.get("IPython")
+_NOTEBOOK = _IPYTHON is not None and _IPYTHON.get_ipython() is not None
 # What tqdm is told (None: only on a terminal): bars are for people, if they are wanted, and a file needs none.
-QUIET = bool(os.environ.get("TQDM_DISABLE")) or (False if "ipykernel" in sys.modules else None)
+QUIET = bool(os.environ.get("TQDM_DISABLE")) or (False if _NOTEBOOK else None)
 
 
 def __getattr__(name: str):
