@@ -76,7 +76,7 @@ def how_to_mend() -> str:
 
     if Path(sys.prefix).resolve() == (ROOT / ".venv").resolve():
         return "rm -rf .venv && make setup"
-    if (ROOT / ".venv" / ".ready").is_file() and any((ROOT / ".venv").glob("*/python*")):
+    if (ROOT / ".venv" / ".ready").is_file() and any(path.exists() for path in (ROOT / ".venv").glob("*/python*")):
         return "`make setup` prepared another Python: source .venv/bin/activate"
     return "make setup && source .venv/bin/activate, or pip install -r requirements.lock"
 
