@@ -129,7 +129,7 @@ def open_cache(folder: Path) -> Cache:
         sound = len(index) == len(composite) and all(index[k].between(0, n - 1).all() for k, n in rows.items())
         if not sound or [a.shape[1:] for a in (composite, real, mask)] != [(size, size, 3)] * 2 + [(size, size)]:
             raise ValueError("its arrays are not those of its index")
-    except (OSError, EOFError, TokenError, *DAMAGE) as error:
+    except (OSError, EOFError, SyntaxError, TokenError, *DAMAGE) as error:  # NumPy reads a head as Python would
         raise HarmonyError(f"{shown(folder)}: a damaged cache ({one_line(error)}); {AGAIN}") from None
     return Cache(folder, size, composite, real, mask, index, data_hash)
 
