@@ -163,6 +163,15 @@ def test_half_a_cache_is_made_anew(entries):
     assert contents(prepare(entries, SIZE, say=quiet).folder) == whole
 
 
+@pytest.mark.parametrize("head", [b"00001", b'"""""', b"0x"])
+def test_a_head_that_is_no_python(entries, refused, head):
+    folder = prepare(entries, SIZE, say=quiet).folder
+    file = folder / "real.npy"
+    file.write_bytes(file.read_bytes().replace(b"False", head.ljust(5), 1))
+    with refused("a damaged cache"):
+        open_cache(folder)
+
+
 def test_rows_of_entries(entries, own_set, refused):
     cache = open_cache(prepare(entries, SIZE, say=quiet).folder)
     rows = cache.rows(entries[::-1])

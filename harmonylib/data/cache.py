@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
@@ -112,7 +113,8 @@ def prepare_photographs(files: Sequence[Path], size: int, say=print) -> Photogra
                     _write_array(started / "real.npy", files, lambda path: _picture(path, size), (size, size, 3), pool)
                     _write_manifest(started, files, root, size, pool)
                 say(f"prepared {len(files)} photographs at {size} px in {shown(folder)}")
-    return Photographs(_mapped(folder / "real.npy"), _manifest(folder)[1])
+    with _of_one_piece(folder):
+        return Photographs(_mapped(folder / "real.npy"), _manifest(folder)[1])
 
 
 def _alone(folder: Path, say):
@@ -121,7 +123,7 @@ def _alone(folder: Path, say):
 
 def open_cache(folder: Path) -> Cache:
     """Map a prepared cache into memory. Raises HarmonyError where its files are damaged or do not go together."""
-    try:
+    with _of_one_piece(folder):
         size, data_hash = _manifest(folder)
         composite, real, mask = (_mapped(folder / f"{name}.npy") for name in ("composite", "real", "mask"))
         index = read_table(folder / "index.csv", INDEX, AGAIN, dtype=KINDS)
@@ -129,9 +131,16 @@ def open_cache(folder: Path) -> Cache:
         sound = len(index) == len(composite) and all(index[k].between(0, n - 1).all() for k, n in rows.items())
         if not sound or [a.shape[1:] for a in (composite, real, mask)] != [(size, size, 3)] * 2 + [(size, size)]:
             raise ValueError("its arrays are not those of its index")
-    except (OSError, EOFError, SyntaxError, TokenError, *DAMAGE) as error:  # NumPy reads a head as Python would
-        raise HarmonyError(f"{shown(folder)}: a damaged cache ({one_line(error)}); {AGAIN}") from None
     return Cache(folder, size, composite, real, mask, index, data_hash)
+
+
+@contextmanager
+def _of_one_piece(folder: Path) -> Iterator[None]:
+    """Raises HarmonyError for whatever damage does to a reader; NumPy reads the head of an array as Python would."""
+    try:
+        yield
+    except (OSError, EOFError, SyntaxError, TokenError, *DAMAGE) as error:
+        raise HarmonyError(f"{shown(folder)}: a damaged cache ({one_line(error)}); {AGAIN}") from None
 
 
 def _mapped(file: Path) -> np.ndarray:
