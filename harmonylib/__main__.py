@@ -39,4 +39,6 @@ if sys.stdout:  # a terminal that lacks the letters of a name is no reason to fa
 signal.signal(signal.SIGINT, signal.default_int_handler)
 code = main()
 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all is written: what is left is to end
+if "LOCAL_RANK" in os.environ and "harmonylib.distributed" in sys.modules:
+    sys.modules["harmonylib.distributed"].leave(code)
 raise SystemExit(code)

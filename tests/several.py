@@ -130,3 +130,4 @@ if __name__ == "__main__":
     np.seterr(all="ignore")
     with distributed.joined():
         make(*map(Path, sys.argv[1:]))
+    distributed.leave(0)
