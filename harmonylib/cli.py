@@ -207,10 +207,10 @@ def _train(options) -> None:
     if options.set:  # tables take runs/<name> for the declared experiment: what was changed gets a name of its own
         experiment = replace(experiment, name=f"{experiment.name}-{replace(experiment, seed=0).config_id[:6]}")
     study = study.like(experiment)
+    if not options.set:  # before the run: to a sweep, its record says that all of this command is done
+        study.run_baseline("identity", experiment.split)
     record = study.run(experiment)
     print(f"record: {shown(record.folder)}")
-    if not options.set:
-        study.run_baseline("identity", experiment.split)
     test = study.split(experiment.split).test
     for protocol in PROTOCOLS[experiment.study] if "test" in record.metrics else ():
         label = metrics.caption(protocol, experiment.size)

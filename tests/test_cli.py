@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from harmonylib import cli, evaluation, experiments, metrics, plan
+from harmonylib import cli, evaluation, experiments, metrics, plan, records
 from harmonylib.data.layout import read_entries
 
 COMMANDS = [
@@ -353,6 +353,15 @@ def test_train_end_to_end(capsys, tiny_set, tmp_path):
         assert code == 0
         assert "bcmi256@32" in out  # a checkpoint is evaluated at the size it was trained at
         assert pd.read_csv(rows)["fmse"].mean() == pytest.approx(found["test"]["bcmi256@32"]["fmse"], rel=1e-4)
+
+
+def test_a_run_that_is_recorded_has_doing_nothing_beside_it(capsys, tiny_set, tmp_path, monkeypatch):
+    """A sweep whose run is killed takes the run's record as the sign that nothing is left to do."""
+    nothing, seen = tmp_path / "results/smoke-tiny/runs/identity/seed0/metrics.json", []
+    write = records.write
+    monkeypatch.setattr(records, "write", lambda folder, *parts: seen.append(nothing.is_file()) or write(folder, *parts))
+    assert run(capsys, "train", "unet", "--data", tiny_set, *SMOKE)[0] == 0
+    assert seen == [False, True]
 
 
 def config_of(tmp_path):
