@@ -359,7 +359,12 @@ def test_a_run_that_is_recorded_has_doing_nothing_beside_it(capsys, tiny_set, tm
     """A sweep whose run is killed takes the run's record as the sign that nothing is left to do."""
     nothing, seen = tmp_path / "results/smoke-tiny/runs/identity/seed0/metrics.json", []
     write = records.write
-    monkeypatch.setattr(records, "write", lambda folder, *parts: seen.append(nothing.is_file()) or write(folder, *parts))
+
+    def looking(folder, *parts):
+        seen.append(nothing.is_file())
+        return write(folder, *parts)
+
+    monkeypatch.setattr(records, "write", looking)
     assert run(capsys, "train", "unet", "--data", tiny_set, *SMOKE)[0] == 0
     assert seen == [False, True]
 
