@@ -25,7 +25,7 @@ def add_actions(actions, add: Callable[..., argparse.ArgumentParser]) -> None:
     command = add(actions, "prepare", _prepare, text)
     command.add_argument("data", nargs="?", default="embedded", help=DATA_HELP)
     command.add_argument("--size", type=int, default=256, help="side of the pictures in px (default 256)")
-    command.add_argument("--subset", default="all")
+    command.add_argument("--subset", default="all", help="all (the default): LEMaRT's runs; HCOCO: those of S2AM-T4")
     own = command.add_argument_group("sets that are made: coco-mini, realhm")
     text = "what it is made of (coco-mini: a folder in COCO's format, default val2017, which is fetched)"
     own.add_argument("--source", type=Path, metavar="FOLDER", help=text)
@@ -55,8 +55,9 @@ def check_side(size: int) -> None:
 
 def _prepare(options) -> None:
     from harmonylib.data.cache import prepare
-    from harmonylib.data.layout import read_entries
+    from harmonylib.data.layout import SPLITS, read_entries
     from harmonylib.data.locate import locate
+    from harmonylib.study import VAL_SHARE  # or training would make a cache of its own
 
     check_side(options.size)
     made = options.data in ("coco-mini", "realhm")
@@ -68,7 +69,7 @@ def _prepare(options) -> None:
     root = _made(options) if made else locate(options.data)[1]
     if options.data == "realhm":  # a test list alone: nothing is trained on it
         return
-    entries = [e for split in ("train", "val", "test") for e in read_entries(root, options.subset, split)]
+    entries = [e for split in SPLITS for e in read_entries(root, options.subset, split, VAL_SHARE)]
     cache = prepare(entries, options.size)
     print(f"{len(cache)} composites at {options.size} px, data hash {cache.data_hash}: {cache.folder}")
 

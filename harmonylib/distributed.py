@@ -5,12 +5,15 @@ takes every n-th batch. The main process alone writes and prints. One process al
 """
 
 import os
+import pickle
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
+from itertools import count
 from typing import NoReturn
 
 import numpy as np
@@ -22,7 +25,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from harmonylib.errors import HarmonyError
 
 LAUNCHERS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # environment variables
-PATIENCE = timedelta(minutes=30)  # of a process that waits for the others: the main one may be preparing a large set
+PATIENCE = timedelta(minutes=30)  # of a process that waits for others which do the same work
+LOOK_EVERY = 0.5  # s, at most, where they wait for what the main one alone does
+
+_told: dist.Store | None = None  # what the main process has told the others, by the number of the call
+_calls = count()
 
 
 @contextmanager
@@ -31,12 +38,16 @@ def joined() -> Iterator[None]:
 
     Raises HarmonyError where there are more processes on this machine than GPUs.
     """
+    global _told
     gpus, own = torch.cuda.device_count(), int(os.environ["LOCAL_RANK"])
     if gpus and own >= gpus:
         raise HarmonyError(
             f"torchrun: process {own + 1} of this machine finds {gpus} GPUs; set --nproc_per_node={gpus}"
         )
-    dist.init_process_group("cuda:nccl,cpu:gloo" if gpus else "gloo", timeout=PATIENCE)
+    store, number, processes = next(dist.rendezvous("env://"))
+    _told = dist.PrefixStore("told", store)
+    group = {"store": dist.PrefixStore("group", store), "rank": number, "world_size": processes, "timeout": PATIENCE}
+    dist.init_process_group("cuda:nccl,cpu:gloo" if gpus else "gloo", **group)
     if gpus:
         torch.cuda.set_device(own)
     if not is_main():
@@ -83,19 +94,27 @@ def is_main() -> bool:
 
 
 def from_main(work: Callable):
-    """What `work()` gives in the main process, in all of them; its HarmonyError is raised in all of them too."""
+    """What `work()` gives in the main process, in all of them; its HarmonyError is raised in all of them too.
+
+    The others wait as long as it takes, for it may prepare a large set or wait for another run. A collective would lose
+    patience, and could not be interrupted by a signal.
+    """
     if world_size() == 1:
         return work()
-    told = [None, None]
+    key, pause = str(next(_calls)), 0.001
     if is_main():
         try:
-            told[0] = work()
+            told = work(), None
         except HarmonyError as error:
-            told[1] = str(error)
-    dist.broadcast_object_list(told)
-    if told[1] is not None:
-        raise HarmonyError(told[1])
-    return told[0]
+            told = None, str(error)
+        _told.set(key, pickle.dumps(told))
+    while not _told.check([key]):
+        time.sleep(pause)
+        pause = min(2 * pause, LOOK_EVERY)
+    found, error = pickle.loads(_told.get(key))
+    if error is not None:
+        raise HarmonyError(error)
+    return found
 
 
 def main_first(work: Callable):

@@ -154,6 +154,12 @@ def reusable(folder: Path, key: str) -> Record | None:
         return None
 
 
+def trained(folder: Path, key: str) -> Record | None:
+    """`reusable`, of a run: what starts from it reads its checkpoint. A run that diverged has none."""
+    kept = reusable(folder, key)
+    return kept if kept and ("diverged" in kept.metrics or (folder / "checkpoint.pt").is_file()) else None
+
+
 def write_json(path: Path, content: dict) -> None:
     write_text(path, json.dumps(_finite(content), indent=1, sort_keys=True, allow_nan=False) + "\n")
 

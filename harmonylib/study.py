@@ -300,8 +300,8 @@ class Study:
         if self.like(experiment) is not self:
             return self.like(experiment).finished(experiment)
         folder, words = self._folder(experiment), f"{experiment.name}, seed {experiment.seed}"
-        kept = records.reusable(folder, self._key(experiment))
-        if kept is not None and ("diverged" in kept.metrics or (folder / "checkpoint.pt").is_file()):
+        kept = records.trained(folder, self._key(experiment))
+        if kept is not None:
             self.say(f"{words}: finished before with the same configuration, data and source; kept")
             return kept
         if (folder / records.MADE_HERE).is_file() and (folder / "metrics.json").is_file():

@@ -11,13 +11,12 @@ import queue
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import torch
 
 from harmonylib import experiments, records, workers
 from harmonylib.config import Experiment
@@ -47,11 +46,11 @@ class Job:
     process: subprocess.Popen | None = field(default=None, repr=False)
 
     def finished(self) -> bool:
-        return records.reusable(*self.record) is not None
+        return records.trained(*self.record) is not None
 
     def run(self, **environment: str) -> int:
         """Its exit code. SIGUSR2, by which Slurm tells submitit that the time is up, is not for the run."""
-        if self.parent and records.reusable(*self.parent) is None:
+        if self.parent and records.trained(*self.parent) is None:
             self._note(f"{self.label}: starts from {shown(self.parent[0])}, which did not finish; see its log")
             return 2
         with self.log.open("a") as log:
@@ -164,7 +163,7 @@ def _job(study: Study, experiment: Experiment, parent: Experiment | None, means:
         where = ["--standalone"]
     if means.gpus > 1 or means.nodes > 1:
         shape = [f"--nnodes={means.nodes}", f"--nproc_per_node={max(1, means.gpus)}"]
-        command = ["-m", "torch.distributed.run", *where, *shape, *command]
+        command = ["-m", "harmonylib.torchrun", *where, *shape, *command]
     log = study.results / "logs" / f"{experiment.name}-seed{experiment.seed}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = {"OMP_NUM_THREADS": str(means.cpus), "TQDM_DISABLE": "1", "PYTHONUNBUFFERED": "1"}
@@ -173,23 +172,24 @@ def _job(study: Study, experiment: Experiment, parent: Experiment | None, means:
 
 
 def _here(levels: list[list[Job]], means: Means, say: Callable) -> list[tuple[Job, str]]:
-    gpus = [str(n) for n in range(torch.cuda.device_count())]
-    slots = [",".join(gpus[i : i + means.gpus]) for i in range(0, len(gpus), means.gpus)] if means.gpus else []
-    if means.gpus and (not slots or slots[0].count(",") + 1 < means.gpus):
+    gpus = workers.gpus() if means.gpus else []
+    if means.gpus > len(gpus):
         raise HarmonyError(f"sweep: a run is to have {means.gpus} GPUs, this machine has {len(gpus)}; set --gpus")
+    firsts = range(0, len(gpus) - means.gpus + 1, means.gpus or 1) if gpus else ()  # what is left over stays idle
+    slots = [",".join(gpus[first : first + means.gpus]) for first in firsts]
     most = means.at_once or len(slots) or max(1, min(workers.MOST, (os.cpu_count() or 1) // means.cpus))
     free: queue.Queue[str] = queue.Queue()
+    stopped = threading.Event()
     for slot in slots or [""] * most:
         free.put(slot)
 
     def one(job: Job) -> tuple[Job, str]:
         slot = free.get()
-        say(f"{job.label}: started; log {shown(job.log)}")
-        own = {"CUDA_VISIBLE_DEVICES": slot} if slots else {}
-        if means.gpus < 2:  # else the process that it starts is torchrun, with others below
-            own[PARENT] = str(os.getpid())
         try:
-            job.run(**own)
+            if not stopped.is_set():
+                say(f"{job.label}: started; log {shown(job.log)}")
+                own = {"CUDA_VISIBLE_DEVICES": slot} if slots else {}
+                job.run(**own, **{PARENT: str(os.getpid())})
         finally:
             free.put(slot)
         return _ended(job)
@@ -201,6 +201,7 @@ def _here(levels: list[list[Job]], means: Means, say: Callable) -> list[tuple[Jo
             try:
                 ended += [future.result() for future in waiting]
             except BaseException:  # Ctrl-C, SIGTERM: what runs is saved, what waits does not begin
+                stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 for job in jobs:
                     if job.process:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, GradScalerKwargs
 from accelerate.state import AcceleratorState
 from tqdm import tqdm
 
@@ -314,7 +314,9 @@ def _accelerator(precision: str) -> Accelerator:
         distributed.check_alone()
     AcceleratorState._reset_state()  # runs of one kernel may differ in precision; accelerate keeps the first one's
     alike = DistributedDataParallelKwargs(broadcast_buffers=False)  # these are the same in all processes as it is
-    return Accelerator(mixed_precision=short, cpu=not torch.cuda.is_available(), kwargs_handlers=[alike])
+    # `step` multiplies by the number of processes too: what half precision has to hold is the same for any number.
+    scale = GradScalerKwargs(init_scale=2.0**16 / distributed.world_size())
+    return Accelerator(mixed_precision=short, cpu=not torch.cuda.is_available(), kwargs_handlers=[alike, scale])
 
 
 def _optimiser(experiment: Experiment, model: torch.nn.Module) -> torch.optim.Optimizer:

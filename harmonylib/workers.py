@@ -86,11 +86,16 @@ def _start(module: str, profile: str, data: str, number: int) -> subprocess.Pope
 
 def gpu(number: int) -> dict[str, str]:
     """The environment of a process that is to see one of this machine's GPUs alone; nothing where there is none."""
+    seen = gpus()
+    return {"CUDA_VISIBLE_DEVICES": seen[number % len(seen)]} if seen else {}
+
+
+def gpus() -> list[str]:
+    """What this process sees of the machine's GPUs, by their names for CUDA_VISIBLE_DEVICES."""
     import torch  # only here: a worker starts sooner without
 
     count = torch.cuda.device_count()
-    seen = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
-    return {"CUDA_VISIBLE_DEVICES": seen.split(",")[number % count]} if count else {}
+    return (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))).split(",")[:count]
 
 
 def _work(process: subprocess.Popen, queue: Queue, say: Callable) -> str | None:

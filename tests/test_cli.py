@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 
 from harmonylib import cli, evaluation, experiments, metrics, plan, records
 from harmonylib.data.layout import read_entries
+from harmonylib.study import open_study
 
 COMMANDS = [
     "doctor",
@@ -308,7 +310,10 @@ def test_prepare(capsys, tiny_set, tmp_path):
     code, out, _ = run(capsys, "data", "prepare", tiny_set, "--size", 16)
     assert code == 0
     assert "96 composites at 16 px" in out
-    assert list((tmp_path / "data/cache").glob("tiny-16-*/manifest.json"))
+    (cache,) = (tmp_path / "data/cache").glob("tiny-16-*/manifest.json")
+    study = open_study("smoke", str(tiny_set)).like(replace(experiments.get("swinih"), subset="all", size=16))
+    assert study.cache.folder == cache.parent  # training opens what was prepared
+    capsys.readouterr()
     again = run(capsys, "data", "prepare", tiny_set, "--size", 16)[1]
     assert again.splitlines()[-1] == out.splitlines()[-1]
     assert not (tmp_path / "results").exists()

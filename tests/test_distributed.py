@@ -80,6 +80,30 @@ def test_what_one_process_cannot_read_stops_both(folders):
     assert "2 processes for 1 pictures" in two[1] and "\n" not in two[1]
 
 
+def test_others_wait_for_the_main_process_as_long_as_it_takes(tmp_path):
+    """Longer than the patience that they have with each other: it may prepare a large set."""
+    (tmp_path / "waiting.py").write_text("""
+import time
+from datetime import timedelta
+
+import torch
+
+from harmonylib import distributed
+from harmonylib.errors import HarmonyError
+
+distributed.PATIENCE = timedelta(seconds=2)
+with distributed.joined():
+    print(distributed.from_main(lambda: time.sleep(5) or "prepared"), distributed.is_main())
+    try:
+        distributed.from_main(lambda: distributed.share(1, None, torch.nn.Identity()))
+    except HarmonyError as error:
+        print(error)
+""")
+    done = torchrun(tmp_path / "waiting.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("prepared True\ntorchrun: 2 processes for 1 pictures")
+
+
 def test_shares_cover_the_batch(monkeypatch):
     plain, normalising = torch.nn.Linear(1, 1), torch.nn.BatchNorm2d(1)
     for network, batch_size, micro_batch in ((plain, 7, None), (plain, 6, 2), (normalising, 8, 4), (plain, 192, 16)):
