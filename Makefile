@@ -18,7 +18,15 @@ export TQDM_DISABLE := 1
 export PYTHONHASHSEED := 0
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 export JUPYTER_PLATFORM_DIRS := 1
-unexport MPLBACKEND HARMONY_PROFILE
+unexport MPLBACKEND HARMONY_PROFILE PIP_TARGET PIP_PREFIX PIP_REQUIRE_HASHES
+export PIP_USER := 0
+# Kernels work in notebooks/.
+ifneq ($(HARMONY_DATA),)
+export HARMONY_DATA := $(abspath $(HARMONY_DATA))
+endif
+ifneq ($(HARMONY_RESULTS),)
+export HARMONY_RESULTS := $(abspath $(HARMONY_RESULTS))
+endif
 
 .PHONY: help setup reproduce test smoke lint verify drift bench torture colab badges clean
 .DELETE_ON_ERROR:

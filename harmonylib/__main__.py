@@ -27,6 +27,11 @@ if sys.version_info < (3, 11):  # noqa: UP036
     (sys.stdout if doctor else sys.stderr).write(("FIX  " if doctor else "harmonylib: ") + words)
     raise SystemExit(1 if doctor else 2)
 
+if "TORCHELASTIC_RUN_ID" in os.environ:  # now: torchrun may be gone before torch is imported
+    from harmonylib.interruption import end_with
+
+    end_with(os.getppid())
+
 if sys.argv[1:2] == ["doctor"]:
     from harmonylib import doctor
 

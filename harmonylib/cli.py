@@ -14,7 +14,7 @@ from harmonylib import __version__, cli_data, cli_harmonize, cli_scores, cli_swe
 from harmonylib.cli_data import DATA_HELP, check_side
 from harmonylib.config import PROFILES
 from harmonylib.errors import HarmonyError, one_line, plain
-from harmonylib.interruption import EXIT_CODE, Terminated, end_with, end_with_starter, leaving
+from harmonylib.interruption import EXIT_CODE, Terminated, end_with_starter, leaving
 from harmonylib.paths import check_free, check_writable, shown, write_text
 
 FIRST = 5  # seconds that the main process of several has to say what went wrong in all of them
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; 0: done, 1: a checking command found something wrong, 2: bad input, 75: stopped by SIGTERM."""
     options = _parser().parse_args(arguments)
     end_with_starter()
-    several = "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
+    several = "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1" and options.run is not _doctor
     if not sys.warnoptions:  # libraries' words about a file would stand beside the one line about it
         warnings.simplefilter("ignore")
         logging.getLogger("PIL").setLevel(logging.CRITICAL)
@@ -65,9 +65,12 @@ def _together(options) -> int:
     """A command in one of the processes that torchrun started."""
     if options.run not in (_train, _evaluate):
         raise HarmonyError("torchrun: only train and evaluate share their work; start this command with python")
+    if "MASTER_ADDR" not in os.environ:
+        raise HarmonyError(
+            "LOCAL_RANK is set, but torchrun did not start this process; unset RANK LOCAL_RANK WORLD_SIZE"
+        )
     from harmonylib.distributed import joined
 
-    end_with(os.getppid())  # torchrun
     with joined():
         return options.run(options) or 0
 

@@ -10,7 +10,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from harmonylib import checkpoints, training
+from harmonylib import checkpoints, records, training
 from harmonylib.batches import Recoloured
 from harmonylib.cli import exit_code
 from harmonylib.config import Experiment
@@ -37,9 +37,10 @@ def train(root: Path, out: Path = WEIGHTS, steps: int | None = None, seed: int =
     rows = {split: cache.rows(entries) for split, entries in read.items()}
     checkpoint = data_dir() / "harmonizer" / "checkpoint.pt"
     with alone(checkpoint.with_name(".lock"), lambda: say(f"{checkpoint}: another process trains it; waiting")):
-        trained = training.train(
+        key = records.run_key([recipe.config_id, cache.data_hash, records.source_hash()])
+        trained = training.finished(checkpoint, key) or training.train(  # finished: the weights could not be written
             recipe, cache, [*rows["train"], *rows["test"]], rows["val"], checkpoint,
-            batches=Recoloured, key=f"{recipe.config_id} {cache.data_hash}", say=say,
+            batches=Recoloured, key=key, say=say,
         )  # fmt: skip
         checkpoints.export_weights(checkpoint, out)
     return trained

@@ -15,6 +15,7 @@ from harmonylib.errors import HarmonyError
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on
 PARENT = "HARMONY_PARENT"  # environment variable: the process that wants the work of those it starts
 LOOK_EVERY = 0.5  # s
+PATIENCE = 120  # s until a process that nobody waits for has saved its work
 
 
 class Interrupted(HarmonyError):
@@ -70,11 +71,16 @@ def end_with_starter() -> None:
 
 
 def end_with(parent: int) -> None:
-    """From now on this process gets SIGTERM when the one that has started it is gone: nobody waits for its work."""
+    """From now on this process gets SIGTERM when the one that has started it is gone: nobody waits for its work.
+
+    Where it waits for others that are gone too, in code that hears no signal, it ends a while later.
+    """
 
     def watch():
         while os.getppid() == parent:
             time.sleep(LOOK_EVERY)
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(PATIENCE)
+        os._exit(EXIT_CODE)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -22,6 +22,10 @@ ROOT = Path(__file__).resolve().parent.parent
 MY_DRIVE = Path("/content/drive/MyDrive")  # in Colab
 NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
 
+for _name in ("HARMONY_DATA", "HARMONY_RESULTS"):  # once and for all: processes that are started work in another folder
+    if os.environ.get(_name):
+        os.environ[_name] = os.path.abspath(os.path.expanduser(os.environ[_name]))
+
 
 def data_dir() -> Path:
     """Prepared data and caches: ``$HARMONY_DATA``, else ``data/`` of the checkout."""
@@ -84,16 +88,20 @@ def alone(lock: Path, busy: Callable[[], None]) -> Iterator[None]:
     The system holds it, so that it goes with the process, however that ends. Where no lock can be had (nothing can be
     written, a file system without them) the work goes on without.
     """
-    from filelock import FileLock, Timeout  # here: `doctor` speaks where nothing is installed
+    from filelock import FileLock, SoftFileLock, Timeout  # here: `doctor` speaks where nothing is installed
 
     lock.parent.mkdir(parents=True, exist_ok=True)
     held = FileLock(lock)
     try:
         held.acquire(timeout=0)
     except Timeout:
-        busy()
-        held.acquire(poll_interval=0.5)
+        if not isinstance(held, SoftFileLock):
+            busy()
+            held.acquire(poll_interval=0.5)
     except (OSError, NotImplementedError):  # the second is filelock's word for a file system without `flock`
+        held = None
+    if isinstance(held, SoftFileLock):  # filelock's own way without `flock`: a file that outlives a killed owner
+        held.release()
         held = None
     try:
         yield

@@ -149,7 +149,10 @@ def reusable(folder: Path, key: str) -> Record | None:
     if not (folder / MADE_HERE).is_file() or not (folder / "metrics.json").is_file():
         return None
     try:
-        return Record(folder) if Record(folder).metrics.get("key") == key else None
+        metrics = Record(folder).metrics
+        parts = ["config.json", "env.json"] + ["per_image.csv"] * ("diverged" not in metrics)
+        whole = all((folder / name).is_file() for name in parts)
+        return Record(folder) if whole and metrics.get("key") == key else None
     except (ValueError, HarmonyError):  # a damaged disk; what this package writes is whole
         return None
 
@@ -157,7 +160,8 @@ def reusable(folder: Path, key: str) -> Record | None:
 def trained(folder: Path, key: str) -> Record | None:
     """`reusable`, of a run: what starts from it reads its checkpoint. A run that diverged has none."""
     kept = reusable(folder, key)
-    return kept if kept and ("diverged" in kept.metrics or (folder / "checkpoint.pt").is_file()) else None
+    there = kept and all((folder / name).is_file() for name in ("checkpoint.pt", "log.csv"))
+    return kept if there or (kept and "diverged" in kept.metrics) else None
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -225,12 +229,17 @@ def _installed(name: str) -> str | None:
 def _git() -> dict:
     """The commit, and whether source files differ from it (results are products and do not count)."""
 
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
     def ask(*words: str) -> str | None:
         try:
-            return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+            told = subprocess.run(["git", *words], cwd=ROOT, env=plain, capture_output=True, text=True, check=True)
+            return told.stdout.strip()
         except (OSError, subprocess.CalledProcessError):
             return None
 
+    if not (ROOT / ".git").exists():  # unpacked, perhaps below another repository
+        return {"git_sha": None, "git_dirty": None}
     status = ask("status", "--porcelain", "--", "harmonylib", "notebooks", "pyproject.toml")
     return {"git_sha": ask("rev-parse", "HEAD"), "git_dirty": None if status is None else bool(status)}
 

@@ -39,4 +39,6 @@ def _scrubbed(notebook: nbformat.NotebookNode) -> str:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        raise SystemExit("scrub: give the executed notebook, and the file to write")
     raise SystemExit(exit_code(lambda: scrub(*sys.argv[1:3])))

@@ -30,7 +30,7 @@ from harmonylib.data import layout
 from harmonylib.data.cache import Cache, Photographs, prepare, prepare_photographs
 from harmonylib.data.dataset import HarmonyDataset
 from harmonylib.data.layout import Entry
-from harmonylib.data.locate import LADDER, locate, name_of, photographs
+from harmonylib.data.locate import LADDER, find, locate, name_of, photographs
 from harmonylib.distributed import from_main, main_first
 from harmonylib.errors import HarmonyError
 from harmonylib.paths import alone, building, results_dir, shown
@@ -69,6 +69,12 @@ class Study:
         if key == (self.subset, self.size):
             return self
         return self.others.setdefault(key, replace(self, subset=key[0], size=key[1], prepared={}))
+
+    @property
+    def given(self) -> str:
+        """By what name or path another process, in whatever folder it works, opens the same set."""
+        rung = self.data == "embedded" or (self.data in LADDER and find(self.data) == self.root)
+        return self.data if rung else str(self.root.resolve())
 
     @property
     def lemart(self) -> "Study":
@@ -136,8 +142,7 @@ class Study:
         jobs = {label(e): e for e in runs if self.finished(e) is None}
         if jobs:
             needs = {name: label(p) for name, e in jobs.items() if (p := self._parent(e)) is not None}
-            data = self.data if self.data in LADDER else str(self.root)
-            workers.run(self.profile.name, data, list(jobs), needs, processes, self.say)
+            workers.run(self.profile.name, self.given, list(jobs), needs, processes, self.say)
 
     def run(self, experiment: Experiment, seed: int | None = None) -> Record:
         """Train and evaluate one run, or open its record if nothing it depends on has changed.

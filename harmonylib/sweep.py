@@ -20,7 +20,6 @@ from pathlib import Path
 
 from harmonylib import experiments, records, workers
 from harmonylib.config import Experiment
-from harmonylib.data.locate import LADDER
 from harmonylib.errors import HarmonyError
 from harmonylib.interruption import EXIT_CODE, PARENT, leaving
 from harmonylib.paths import ROOT, alone, shown, write_text
@@ -154,9 +153,8 @@ def plan(
 
 
 def _job(study: Study, experiment: Experiment, parent: Experiment | None, means: Means) -> Job:
-    data = study.data if study.data in LADDER else str(study.root.resolve())
     command = ["-m", "harmonylib", "train", experiment.name, "--seed", str(experiment.seed)]
-    command += ["--profile", study.profile.name, "--data", data]
+    command += ["--profile", study.profile.name, "--data", study.given]
     if means.nodes > 1:
         where = ["--rdzv_backend=c10d", "--rdzv_endpoint=$HEAD", "--rdzv_id=$SLURM_JOB_ID"]
     else:

@@ -102,9 +102,11 @@ def train(
     if run.resume():
         say(f"{run.label}: resumed at step {run.state['step']} of {run.steps}")
     else:
+        if distributed.is_main() and checkpoint.is_file() and not checkpoints.load(checkpoint).get("finished"):
+            say(f"{run.label}: an unfinished run is of another configuration, data or source; starting anew")
         run.validate(run.few, epoch=None)
     # A person sees a bar that moves; files and executed notebooks get plain lines.
-    watched = sys.stderr.isatty() and distributed.is_main()
+    watched = bool(sys.stderr) and sys.stderr.isatty() and distributed.is_main()
     clock = started, first = time.perf_counter(), run.state["step"]
     kept = started
     bar = tqdm(range(first, run.steps), run.label, run.steps, initial=first, disable=not watched, leave=False)

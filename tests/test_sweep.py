@@ -38,7 +38,8 @@ from harmonylib import records
 Path({str(folder)!r}).mkdir(parents=True)
 if {job.label!r} == {fails!r}:
     raise SystemExit("harmonylib: no space left")
-(Path({str(folder)!r}) / "checkpoint.pt").touch()
+for name in ("checkpoint.pt", "log.csv", "per_image.csv"):
+    (Path({str(folder)!r}) / name).touch()
 (Path({str(folder)!r}) / "gpus").write_text(__import__("os").environ.get("CUDA_VISIBLE_DEVICES", ""))
 records.write(Path({str(folder)!r}), {{}}, {{"key": {key!r}}}, None, None, {{}})
 """

@@ -45,9 +45,15 @@ def _gpu_in_colab() -> bool:
 
 
 def name_of(data: str) -> str:
-    """The name that results carry: a rung of the ladder, or the last part of a folder's path."""
+    """The name that results carry: a rung of the ladder, or the last part of a folder's path.
+
+    A folder of that name is not the embedded set: what is committed of it would be taken for the folder's.
+    """
     name = auto() if data == "auto" else data
-    return name if name in LADDER else Path(name).expanduser().resolve().name
+    if name in LADDER:
+        return name
+    last = Path(name).expanduser().resolve().name
+    return "embedded-folder" if last == "embedded" else last
 
 
 def locate(data: str, scene_count: int = embedded.SCENES, say=print) -> tuple[str, Path]:
