@@ -17,7 +17,7 @@ from safetensors.torch import save as safetensors_bytes
 
 from harmonylib.errors import HarmonyError
 from harmonylib.paths import ROOT, whole_file
-from harmonylib.reading import content, ordinary
+from harmonylib.reading import ordinary
 
 SAFETENSORS = ".safetensors"
 SECONDS = "HARMONY_CHECKPOINT_SECONDS"  # environment variable
@@ -107,7 +107,8 @@ def find(name: str | Path) -> Path | None:
 def digest(path: Path) -> str:
     """A hash of a checkpoint's bytes. Raises HarmonyError if there is no such file."""
     try:
-        return hashlib.sha256(content(path, MOST)).hexdigest()[:16]
+        with ordinary(path, MOST).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     except OSError as error:
         raise HarmonyError(f"{path}: no readable checkpoint ({error.strerror}); name an experiment or a file") from None
 

@@ -302,7 +302,8 @@ def _check_records(options) -> int:
     if made:
         print(plain(community.summary(made).to_string(index=False, float_format="%.4g", na_rep="-")))
         if not community.is_official(made):
-            print(f"published values were not asked for: the data is {made[0].env.get('data')}, not iharmony4")
+            data = one_line(made[0].env.get("data"))
+            print(f"published values were not asked for: the data is {data}, not iharmony4")
     print(f"{len(made)} sound records; {len(faults) or 'no'} fault{'' if len(faults) == 1 else 's'}")
     return 1 if faults else 0
 

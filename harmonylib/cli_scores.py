@@ -4,7 +4,7 @@ import json
 import math
 from pathlib import Path
 
-from harmonylib.errors import HarmonyError, plain
+from harmonylib.errors import HarmonyError, one_line, plain
 from harmonylib.paths import check_writable, write_text
 
 
@@ -66,7 +66,7 @@ def board(options) -> None:
     rows = leaderboard.under(leaderboard.read(options.rows), options.protocol)
     subsets = list(dict.fromkeys(rows["subset"]))
     for subset in [*subsets, None] if len(subsets) > 1 else subsets:
-        print(f"{subset or 'all'} under {rows['protocol'].iloc[0]}:")
+        print(one_line(f"{subset or 'all'} under {rows['protocol'].iloc[0]}:"))
         print(plain(leaderboard.ranked(rows, subset).to_string(index=False, float_format="%.2f")))
     print(f"{leaderboard.UNSTATED}:")
     print(leaderboard.printed(subsets).to_string(index=False, float_format="%g", na_rep="-"))

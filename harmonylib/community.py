@@ -207,6 +207,9 @@ def is_official(made: list[Record]) -> bool:
 def _as_published(name: str, record: Record) -> Iterator[Fault]:
     """Whether doing nothing has the official number of rows, and scores as published, per subset."""
     rows, subset = _tests(record.per_image, "bcmi256"), record.config.get("subset", "all")
+    if subset not in ("all", *official.COUNTS):
+        yield Fault(name, "official count", f"subset {subset!r} is none of iHarmony4's")
+        return
     for wanted in official.COUNTS if subset == "all" else (subset,):
         part, published = rows[rows["subset"] == wanted], official.COUNTS[wanted][1]
         if len(part) != published:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from harmonylib.errors import HarmonyError
 
+MOST = 1e9  # of steps, epochs, pictures in a batch
 LARGEST = 1024  # side in px of what is trained on; what a file asks for could take any amount of memory
 CHOICES = {
     "study": ("s2am_t4", "lemart"),
@@ -69,7 +70,7 @@ class Experiment:
     def __post_init__(self):
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
-            if f.type is float and type(value) is int:
+            if f.type is float and type(value) is int and abs(value) < 1e99:
                 object.__setattr__(self, f.name, float(value))
             elif f.type is tuple and type(value) is list:  # JSON has no tuples
                 object.__setattr__(self, f.name, tuple(value))
@@ -89,6 +90,10 @@ class Experiment:
         if min(positive) <= 0 or min(rates) < 0 or not all(map(math.isfinite, rates)) or self.share > 1:
             raise HarmonyError(
                 f"experiment {self.name}: rates, sizes and steps must be positive, share in (0, 1], weights >= 0"
+            )
+        if max(steps, self.batch_size, self.epochs) > MOST or self.length > MOST or not 0 < self.beta2 < 1:
+            raise HarmonyError(
+                f"experiment {self.name}: steps, batch_size, epochs, length at most {MOST:g}, beta2 in (0, 1)"
             )
         if max(self.size, self.cells) > LARGEST:
             raise HarmonyError(f"experiment {self.name}: size={self.size}, cells={self.cells}; at most {LARGEST}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from harmonylib import records, statistics
-from harmonylib.errors import HarmonyError
+from harmonylib.errors import HarmonyError, one_line
 from harmonylib.records import Record
 from harmonylib.statistics import Interval
 
@@ -35,7 +35,7 @@ class Evidence:
         }
         stale = [name for name in found if len(kept[name]) < len(found[name])]
         if stale:
-            print(f"left out, made on other data than identity, to be run again: {', '.join(stale)}")
+            print(f"left out, made on other data than identity, to be run again: {one_line(', '.join(stale))}")
         return {name: made for name, made in kept.items() if made}
 
     @cached_property

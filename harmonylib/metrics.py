@@ -287,6 +287,8 @@ def open_image(path: str | PathLike) -> Image.Image:
             return reading.load(image)
     except FileNotFoundError:
         raise HarmonyError(f"{path}: no such file; copy it from its source") from None
+    except PermissionError:
+        raise HarmonyError(f"{path}: may not be read; chmod u+r it, or the folders above it") from None
     except reading.UNDECODED as error:
         reason = one_line(str(error).replace(str(path), "file")) or type(error).__name__
         raise HarmonyError(

@@ -167,13 +167,14 @@ def compare(study: Study, file: Path) -> None:
     others, rows = planned.loc[NOTEBOOKS, "minutes"], []
     planned = planned.drop(index=NOTEBOOKS)
     named = planned.index.astype(str).str.fullmatch(r"\w{1,99}").all()  # folders will be called so
-    if "seeds" not in planned or planned.index.hasnans or not named or not planned["seeds"].between(1, SEEDS).all():
-        raise HarmonyError(f"{shown(file)}: no plan, some rows have no experiment's name or number of seeds; {advice}")
+    own = planned.index.is_unique and not planned.index.hasnans and isinstance(others, float)
+    if "seeds" not in planned or not own or not named or not planned["seeds"].between(1, SEEDS).all():
+        raise HarmonyError(f"{shown(file)}: no plan, rows without a name of their own or a number of seeds; {advice}")
     for name, row in planned.iterrows():
         records = [Record(study.results / "runs" / name / f"seed{seed}") for seed in range(int(row["seeds"]))]
-        made = [r for r in records if _made_since(r, file) and r.env.get("scoring_seconds") is not None]
-        if len(made) == len(records):
-            took = sum(r.env["seconds"] + r.env["scoring_seconds"] for r in made) / 60
+        spent = [_seconds(record) for record in records if _made_since(record, file)]
+        if len(spent) == len(records) and None not in spent:
+            took = sum(spent) / 60
             rows.append((name, row["minutes"], took, row["minutes"] / took))
     if not rows:
         print("plan: no run was made since; nothing to compare")
@@ -185,6 +186,12 @@ def compare(study: Study, file: Path) -> None:
     if len(table) == len(planned):
         whole, passed = trained / processes(study) + others, (time.time() - file.stat().st_mtime) / 60
         print(f"plan: in all, predicted {whole:.1f} min, {passed:.1f} min have passed: {whole / passed:.2f} of it")
+
+
+def _seconds(record: Record) -> float | None:
+    """What training and scoring took, if the record says it."""
+    spent = [record.env.get(name) for name in ("seconds", "scoring_seconds")]
+    return sum(spent) if all(type(s) in (int, float) and 0 < s < 1e9 for s in spent) else None
 
 
 def _made_since(record: Record, file: Path) -> bool:

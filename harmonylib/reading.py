@@ -7,6 +7,7 @@ far more than its bytes is refused before it is read.
 import csv
 import io
 import json
+import math
 import os
 import re
 import stat
@@ -29,6 +30,7 @@ PIXELS = 1 << 26  # of a picture in a set, where several are decoded at once
 SCANS = 100  # of a JPEG; progressive ones have about ten, and each takes the time of the whole picture
 MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # of a JPEG: what begins a part; libjpeg gives others no length
 MARKERS = 50_000
+TILE = 1 << 20  # px of a TIFF's, beyond what its picture has
 PngImagePlugin.MAX_TEXT_CHUNK = 1 << 24  # bytes: a profile of inks has some millions
 COLUMNS = 1000  # of a table; pandas takes minutes over a row of a million commas
 JSON = 1 << 20  # bytes of settings, of averages; one that is read takes thirty times its bytes
@@ -135,8 +137,12 @@ def picture(file: bytes, pixels: int) -> Image.Image:
     image = Image.open(io.BytesIO(file), formats=FORMATS)
     if image.width * image.height > pixels:
         raise ValueError(f"{image.width}x{image.height} px; at most {pixels / 1e6:.0f} megapixels are read")
-    if image.mode == "LAB":  # nothing turns it into RGB without a profile
-        raise ValueError("CIELAB in place of RGB")
+    if image.mode in ("LAB", "La"):  # nothing turns it into RGB without a profile; Pillow does not, of grey with alpha
+        raise ValueError(f"{'CIELAB' if image.mode == 'LAB' else 'grey with associated alpha'} in place of RGB")
+    if image.format == "TIFF":  # a tile is unpacked whole, however little of it is picture
+        tile = math.prod(int(image.tag_v2.get(tag, 0)) for tag in (322, 323))
+        if tile > TILE + 4 * image.width * image.height:
+            raise ValueError(f"tiles of {tile} px for a picture of {image.width}x{image.height}")
     if image.format in ("JPEG", "MPO") and _scans(file) > SCANS:
         raise ValueError(f"a JPEG of more than {SCANS} scans, which is made to take long")
     return image

@@ -1,6 +1,7 @@
 """``python -m harmonylib.scrub FROM TO``: an executed notebook without paths, times and runner's metadata."""
 
 import sys
+import warnings
 from pathlib import Path
 
 import nbformat
@@ -16,14 +17,15 @@ WIDGET = "application/vnd.jupyter.widget-view+json"  # means nothing without the
 def scrub(source: str, target: str) -> None:
     """Raises HarmonyError where the source is no notebook; the target appears when it is whole."""
     try:
+        warnings.simplefilter("ignore")  # nbformat's, of cells without names
         notebook = nbformat.reads(content(source).decode("utf-8"), as_version=4)
-        text = _scrubbed(notebook)
+        text = _scrubbed(notebook).encode()
     except (nbformat.ValidationError, AssertionError, NameError, *DAMAGE) as error:
         raise HarmonyError(
             f"{source}: no notebook ({one_line(error) or type(error).__name__}); execute it again"
         ) from None
     with whole_file(Path(target)) as file:
-        file.write(text.encode())
+        file.write(text)
 
 
 def _scrubbed(notebook: nbformat.NotebookNode) -> str:

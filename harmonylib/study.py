@@ -34,6 +34,7 @@ from harmonylib.data.locate import LADDER, find, locate, name_of, photographs
 from harmonylib.distributed import from_main, main_first
 from harmonylib.errors import HarmonyError
 from harmonylib.paths import alone, building, results_dir, shown
+from harmonylib.reading import inside
 from harmonylib.records import Record
 
 PROTOCOLS = {"s2am_t4": ("bcmi256", "s2am_t4"), "lemart": ("bcmi256",)}  # that a study's runs are scored under
@@ -275,6 +276,9 @@ class Study:
         """The run of a folder for this process; of ranks that train together, the first stands for all."""
         if os.environ.get("RANK", "0") != "0":
             return nullcontext()
+        for path in (folder.parent, folder, *folder.rglob("*")):  # results may be a stranger's
+            if path.is_symlink():
+                inside(self.results, path)
         words = f"{folder.parent.name}, {folder.name}: another process is at this run; waiting for it"
         return alone(folder / ".lock", lambda: self.say(words))
 

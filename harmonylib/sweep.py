@@ -23,7 +23,7 @@ from harmonylib.config import Experiment
 from harmonylib.errors import HarmonyError
 from harmonylib.interruption import EXIT_CODE, PARENT, leaving
 from harmonylib.paths import ROOT, alone, shown, write_text
-from harmonylib.reading import read_json
+from harmonylib.reading import inside, ordinary, read_json
 from harmonylib.study import Study, label
 
 LOOK_EVERY, TRIES = 5.0, 60  # s, at the queue, and how often until it answers
@@ -164,6 +164,9 @@ def _job(study: Study, experiment: Experiment, parent: Experiment | None, means:
         command = ["-m", "harmonylib.torchrun", *where, *shape, *command]
     log = study.results / "logs" / f"{experiment.name}-seed{experiment.seed}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    inside(study.results, log)
+    if log.exists():
+        ordinary(log)
     environment = {"OMP_NUM_THREADS": str(means.cpus), "TQDM_DISABLE": "1", "PYTHONUNBUFFERED": "1"}
     came_from = None if parent is None else study.place(parent)
     return Job(label(experiment), [sys.executable, *command], log, study.place(experiment), came_from, environment)

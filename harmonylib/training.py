@@ -291,6 +291,8 @@ def load_model(checkpoint: Path) -> torch.nn.Module:
             shapes = {k: v.shape for k, v in models.build(experiment.model, **experiment.options).state_dict().items()}
         if shapes != {k: v.shape for k, v in saved["model"].items()}:
             raise TypeError("other weights than its network has")
+        if sum(v.numel() * v.element_size() for v in saved["model"].values()) > checkpoint.stat().st_size:
+            raise TypeError("weights that are one number, many times")
         model = models.build(experiment.model, **experiment.options)
         model.load_state_dict(saved["model"])
     except (RuntimeError, *DAMAGE) as error:

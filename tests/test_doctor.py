@@ -37,7 +37,8 @@ CPU = TORCH.format(cuda="13.0", usable=False, free=0, sum="pass")
 STAND_INS = {
     "torch": CPU,
     **dict.fromkeys(("torchvision", "accelerate", "numpy", "pandas", "PIL", "scipy"), "__version__ = '99'"),
-    **dict.fromkeys(("skimage", "matplotlib"), "__version__ = '99'"),
+    **dict.fromkeys(("skimage", "matplotlib", "seaborn", "timm"), "__version__ = '99'"),
+    "pycocotools": "import sys\n__version__, sys.modules['pycocotools.mask'] = '99', sys.modules[__name__]",
 }
 
 
@@ -270,6 +271,10 @@ VARIABLES = {
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, "FIX", ("not UTF-8", "export PYTHONUTF8=1"),
     ),
     "warnings": ({"PYTHONWARNINGS": "error"}, "FIX", ("PYTHONWARNINGS", "unset")),
+    "left by torchrun": ({"LOCAL_RANK": "1", "WORLD_SIZE": "2"}, "FIX", ("LOCAL_RANK=1", "unset LOCAL_RANK RANK")),
+    "accelerate": ({"ACCELERATE_USE_DEEPSPEED": "true"}, "FIX", ("unset ACCELERATE_USE_DEEPSPEED",)),
+    "seconds": ({"HARMONY_CHECKPOINT_SECONDS": "abc"}, "FIX", ("HARMONY_CHECKPOINT_SECONDS=abc", "unset")),
+    "make's": ({"DATA": "/folder"}, "note", ("DATA=/folder", "unset DATA")),
     "certificates": ({"SSL_CERT_FILE": "/nowhere.pem"}, "note", ("SSL_CERT_FILE=/nowhere.pem", "data fetch")),
     "data nowhere": ({"HARMONY_DATA": "/nowhere/data"}, "FIX", ("HARMONY_DATA=/nowhere/data", "mkdir -p")),
     "data not a folder": ({"HARMONY_DATA": ROOT / "Makefile"}, "FIX", ("HARMONY_DATA=", "not a folder")),
@@ -300,6 +305,30 @@ def test_a_backend_without_a_display(ask):
     says(lines, "FIX", "TkAgg", "MPLBACKEND")
 
 
+def test_a_variable_that_breaks_a_package(ask):
+    """Making the environment anew would not help."""
+    code = "import os\nfloat(os.environ.get('TQDM_MININTERVAL', 1))\n__version__ = '99'"
+    _, lines = ask(stand_ins={"scipy": code}, TQDM_MININTERVAL="fast")
+    says(lines, "FIX", "scipy", "could not convert", "unset", "TQDM_MININTERVAL")
+    _, lines = ask(stand_ins={"scipy": "1 / 0"}, TQDM_MININTERVAL="0.1")
+    says(lines, "FIX", "scipy", "ZeroDivisionError", "make setup")
+
+
+def test_pillow_without_a_format(ask):
+    features = "def check(name): return name != 'webp'"
+    _, lines = ask(stand_ins={"PIL": "__version__ = '99'", "PIL/features": features})
+    says(lines, "FIX", "built without webp", "force-reinstall pillow")
+
+
+def test_a_machine_that_does_not_answer_itself(monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(machine.socket, "create_connection", refuse)
+    found = [f"{kind} {words}" for kind, words in machine.network()]
+    says(found, "FIX", "does not answer itself", "ip link set lo up")
+
+
 def test_a_quota(ask):
     _, lines = ask(limit=(resource.RLIMIT_FSIZE, (4096, 4096)))
     says(lines, "FIX", "cannot be written to", "quota", "HARMONY_DATA")
@@ -328,7 +357,7 @@ def test_a_disk_that_is_full(monkeypatch):
         says(found, "note", "/dev/shm of 64 MB", "--shm-size")
 
 
-@pytest.mark.parametrize("name", ["random.py", "copy.py", "torch.py"])
+@pytest.mark.parametrize("name", ["random.py", "copy.py", "torch.py", "packaging.py"])
 def test_a_file_that_hides_a_module(ask, checkout, name):
     (checkout / name).write_text("raise RuntimeError('not the module you want')\n")
     code, lines = ask(cwd=checkout)
@@ -471,10 +500,13 @@ def test_folders_of_data(ask, own_set, tmp_path):
 def test_a_damaged_cache(ask, tmp_path):
     cache = tmp_path / "data/cache/embedded-32-0123456789ab"
     cache.mkdir(parents=True)
-    (cache / "manifest.json").write_text("{}")
+    (cache / "manifest.json").write_text('{"size": 8, "data_hash": "x"}')
     np.save(cache / "real.npy", np.zeros((5, 8, 8, 3), np.uint8))
     assert ask()[0] == 0
     os.truncate(cache / "real.npy", 500)
+    says(ask()[1], "FIX", cache.name, "damaged", "rm -r")
+    (cache / "manifest.json").write_text("{}")
+    np.save(cache / "real.npy", np.zeros((5, 8, 8, 3), np.uint8))
     says(ask()[1], "FIX", cache.name, "damaged", "rm -r")
 
 

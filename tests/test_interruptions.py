@@ -1,5 +1,6 @@
 """Whatever interrupts a run or a write: old or new is there, whole; the same command goes on to the same end."""
 
+import errno
 import json
 import os
 import signal
@@ -361,7 +362,38 @@ def test_a_damaged_record_is_made_again(tmp_path, content):
     assert records.reusable(tmp_path, "k") is None
 
 
+@pytest.mark.parametrize("name", ["config.json", "env.json", "per_image.csv"])
+def test_a_record_that_lacks_a_part_is_made_again(tmp_path, name):
+    record(tmp_path, 1.0)
+    (tmp_path / name).unlink()
+    assert records.reusable(tmp_path, "k") is None
+
+
+def test_what_a_run_has_besides(tmp_path):
+    """A checkpoint, which others start from, and its log."""
+    record(tmp_path, 1.0)
+    assert records.trained(tmp_path, "k") is None
+    (tmp_path / "checkpoint.pt").touch()
+    assert records.trained(tmp_path, "k")
+    (tmp_path / "log.csv").unlink()
+    assert records.trained(tmp_path, "k") is None
+
+
 # ------------------------------------------------------------------------------------------------- two at once
+
+
+def test_without_flock_nobody_waits_for_a_killed_owner(tmp_path, monkeypatch):
+    """filelock takes a file then, which outlives its owner."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def none(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    (tmp_path / ".lock").write_text("1\nanother-machine\n")
+    for _ in range(2):
+        with alone(tmp_path / ".lock", lambda: pytest.fail("waits")):
+            pass
 
 
 def test_the_second_waits_and_a_killed_owner_holds_nothing(tmp_path):

@@ -1,9 +1,13 @@
 """Which set `auto` takes, and what it says before it fetches anything."""
 
+import shutil
+from dataclasses import replace
+
 import pytest
 import torch
 
 from harmonylib.data import coco_mini, embedded, fetch, locate
+from harmonylib.study import open_study
 
 
 @pytest.fixture
@@ -55,6 +59,16 @@ def test_colab_makes_coco_mini_and_says_so_first(data, monkeypatch):
 def test_a_set_that_is_named_is_not_made_unasked(data, refused):
     with refused("coco-mini", "data prepare coco-mini"):
         locate.locate("coco-mini")
+
+
+def test_a_folder_named_like_a_rung_is_not_the_rung(data, tiny_set, tmp_path):
+    """Processes of a study open the set that was given, whatever lies below the data folder."""
+    shutil.copytree(tiny_set, tmp_path / "own/coco-mini")
+    (data / "coco-mini" / "HCOCO").mkdir(parents=True)
+    study = open_study("smoke", str(tmp_path / "own/coco-mini"), say=lambda *_: None)
+    assert (study.data, study.given) == ("coco-mini", str(tmp_path / "own/coco-mini"))
+    assert locate.name_of(str(tmp_path / "embedded")) == "embedded-folder"
+    assert replace(study, root=data / "coco-mini").given == "coco-mini"
 
 
 def test_elsewhere_auto_is_embedded(data, monkeypatch):

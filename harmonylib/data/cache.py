@@ -114,7 +114,10 @@ def prepare_photographs(files: Sequence[Path], size: int, say=print) -> Photogra
                     _write_manifest(started, files, root, size, pool)
                 say(f"prepared {len(files)} photographs at {size} px in {shown(folder)}")
     with _of_one_piece(folder):
-        return Photographs(_mapped(folder / "real.npy"), _manifest(folder)[1])
+        found = Photographs(_mapped(folder / "real.npy"), _manifest(folder)[1])
+        if found.pixels.shape != (len(files), size, size, 3):
+            raise ValueError("its array is not that of its photographs")
+        return found
 
 
 def _alone(folder: Path, say):
@@ -144,12 +147,17 @@ def _of_one_piece(folder: Path) -> Iterator[None]:
 
 
 def _mapped(file: Path) -> np.ndarray:
-    return np.lib.format.open_memmap(file, mode="r")
+    array = np.lib.format.open_memmap(file, mode="r")
+    if array.dtype.kind not in "ub" or array.itemsize > 1 or not array.size:
+        raise ValueError(f"{file.name} is of {array.dtype}, or empty")
+    return array
 
 
 def _manifest(folder: Path) -> tuple[int, str]:
     """The side of the pictures, and the hash of the data."""
     manifest = read_json(folder / "manifest.json", AGAIN, ("size", "data_hash"))
+    if not isinstance(manifest["data_hash"], str):
+        raise ValueError("its hash is none")
     return manifest["size"], manifest["data_hash"]
 
 

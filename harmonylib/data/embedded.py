@@ -24,6 +24,7 @@ from harmonylib.data.layout import FOLDERS, SUBSETS, Entry, write_lists
 from harmonylib.errors import HarmonyError
 from harmonylib.interruption import end_with
 from harmonylib.paths import ROOT, alone, beside, building, data_dir, shown
+from harmonylib.reading import content
 
 VERSION = 4  # raise it when the pictures change: an older copy is then written anew
 SCENES = 640
@@ -47,10 +48,10 @@ def ensure(scene_count: int = SCENES, workers: int | None = None, say=print) -> 
     root = data_dir() / ("embedded" if scene_count == SCENES else f"embedded-{scene_count}")
     stamp = f"embedded set, version {VERSION}, {scene_count} scenes x {RELIGHTINGS}\n"
     done = root / "VERSION.txt"
-    if done.is_file() and done.read_text() == stamp:
+    if done.is_file() and content(done) == stamp.encode():
         return root
     with alone(beside(root, "lock"), lambda: say(f"{shown(root)}: another process writes it; waiting")):
-        if done.is_file() and done.read_text() == stamp:
+        if done.is_file() and content(done) == stamp.encode():
             return root
         say(f"writing the embedded set to {shown(root)} ...")
         with building(root) as started:

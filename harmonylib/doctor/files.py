@@ -11,7 +11,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,6 +28,8 @@ LADDER = {  # folders that each may lie in, and how it gets there
     "coco-mini": (("coco-mini",), "python -m harmonylib data prepare coco-mini"),
     "embedded": (("embedded",), "written on first use, in under a minute"),
 }
+USUAL = {"test", "tests", "docs", "examples", "scripts"}  # folders of one's own that some packages install too
+ENDINGS = {"masks": ".png", "real_images": ".jpg"}
 LOOKED_AT = 200  # lines of a list
 
 
@@ -38,7 +40,8 @@ def checkout() -> Iterator[tuple[str, str]]:
     except OSError:
         yield FIX, "the folder you are in is gone; cd to the checkout"
         return
-    for path in hiding(MODULES.values()):
+    own = {path.name for path in ROOT.iterdir() if (path / "__init__.py").is_file()} | USUAL
+    for path in hiding((set(packages_distributions()) | {name.split(".")[0] for name in MODULES.values()}) - own):
         yield FIX, f"{path}: hides the module {path.name.split('.')[0]} that is needed; rename it, or start elsewhere"
     beside = next((p for p in (here, *here.parents) if (p / "harmonylib/__init__.py").is_file()), ROOT).resolve()
     if beside != ROOT:
@@ -119,8 +122,17 @@ def notebooks() -> Iterator[tuple[str, str]]:
     if find_spec("jupyter_core"):
         from jupyter_core.paths import jupyter_path
 
+        told = subprocess.run([sys.executable, "-c", "import ipykernel, papermill"], capture_output=True, text=True)
+        if told.returncode and not missing:
+            last = (told.stderr.strip().splitlines() or ["no word"])[-1]
+            missing.append("ipykernel")
+            yield NOTE, f"notebooks: ipykernel or papermill cannot be imported ({last}); {how_to_mend()}"
         named = [path for path in (Path(p, "python3/kernel.json") for p in jupyter_path("kernels")) if path.is_file()]
-        program = json.loads(named[0].read_text())["argv"][0] if named else "python"
+        try:
+            program = json.loads(named[0].read_text())["argv"][0] if named else "python"
+        except (ValueError, LookupError, TypeError):
+            yield NOTE, f"notebooks: {named[0]} is damaged, so that none runs; rm -r {named[0].parent}"
+            return
         if program != "python" and Path(program).parent.resolve() != Path(sys.executable).parent.resolve():
             mend = f"{sys.executable} -m ipykernel install --sys-prefix"
             if any(named[0].is_relative_to(p) for p in os.environ.get("JUPYTER_PATH", "").split(os.pathsep) if p):
@@ -162,7 +174,7 @@ def data(wanted: str) -> Iterator[tuple[str, str]]:
     if wanted not in (*LADDER, "auto"):
         yield from _set(Path(wanted).expanduser(), wanted)
     for cache in sorted((folder / "cache").glob("*-*-*")):
-        if not _is_json(cache / "manifest.json") or not all(map(_is_array, cache.glob("*.npy"))):
+        if not _is_json(cache / "manifest.json", "size", "data_hash") or not all(map(_is_array, cache.glob("*.npy"))):
             yield FIX, f"{shown(cache)}: a damaged cache; rm -r {cache}, and it is prepared again"
 
 
@@ -201,18 +213,18 @@ def _missing(root: Path, subset: Path) -> Iterator[Path]:
     """Folders and lists of one subset, and some of the composites on these lists, that are not there."""
     yield from (subset / name for name in FOLDERS if next((subset / name).glob("*"), None) is None)
     lists = [*subset.glob(f"{subset.name}_*.txt")] or [*root.glob("IHD_*.txt")]
-    listed = {path: path.read_text(encoding="utf-8", errors="replace").split() for path in lists}
+    listed = {path: path.read_text(encoding="utf-8-sig", errors="replace").split() for path in lists}
     if not any(lines for path, lines in listed.items() if path.stem.endswith("_test")):
         yield subset / f"{subset.name}_test.txt"
-    stems = [{path.stem for path in (subset / folder).glob("*")} for folder in FOLDERS[1:]]
+    names = [{path.name for path in (subset / folder).glob("*")} for folder in FOLDERS[1:]]
     for path, lines in listed.items():
         lines = [line for line in lines if path.parent == subset or line.startswith(f"{subset.name}/")]
         for line in lines[:: len(lines) // LOOKED_AT + 1]:
             file = subset / FOLDERS[0] / line.rsplit("/", 1)[-1]
             if not file.is_file() or not file.stat().st_size:
                 yield file
-            for number, (folder, there) in enumerate(zip(FOLDERS[1:], stems, strict=True), 1):
-                wanted = file.stem.rsplit("_", number)[0]  # c1_2_3: its mask is c1_2, its photograph c1
+            for number, (folder, there) in enumerate(zip(FOLDERS[1:], names, strict=True), 1):
+                wanted = file.stem.rsplit("_", number)[0] + ENDINGS[folder]  # c1_2_3: mask c1_2, photograph c1
                 if wanted not in there:
                     yield subset / folder / wanted
 
@@ -231,9 +243,10 @@ def _is_array(path: Path) -> bool:
     return shape is not None and path.stat().st_size == 10 + int.from_bytes(head[8:10], "little") + product
 
 
-def _is_json(path: Path) -> bool:
+def _is_json(path: Path, *keys: str) -> bool:
     try:
-        return isinstance(json.loads(path.read_bytes()), dict)
+        content = json.loads(path.read_bytes())
+        return isinstance(content, dict) and content.keys() >= set(keys)
     except (OSError, ValueError):
         return False
 
@@ -249,6 +262,11 @@ def results() -> Iterator[tuple[str, str]]:
     begun = [path.parent for path in kept if not (path.parent / "metrics.json").is_file()]
     for path in (path for path in kept if not zipfile.is_zipfile(path)):
         yield FIX, f"{shown(path)}: damaged; rm {path}, and the run starts afresh"
+    places = [ROOT / "build", base, data_dir() / "cache"]
+    places += [path for place in places for path in place.glob("*") if path.is_dir()] + [*base.glob("*/runs/*")]
+    for path in (path for path in places if path.is_dir() and not os.access(path, os.W_OK)):
+        yield FIX, f"{shown(path)}: may not be written to by you (made by sudo?); sudo chown -R $USER {path}"
+        break
     if begun:
         yield (
             NOTE,

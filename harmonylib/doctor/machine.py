@@ -61,6 +61,21 @@ def variables() -> Iterator[tuple[str, str]]:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         if not re.fullmatch(r"\s*[1-9][\d,\s]*", os.environ.get(name) or "1"):
             found.append((FIX, f"{name}={os.environ[name]}: no number of threads; unset {name}"))
+    seconds = os.environ.get("HARMONY_CHECKPOINT_SECONDS") or "1"
+    if not re.fullmatch(r"\s*\d+(\.\d*)?\s*", seconds):
+        found.append((FIX, f"HARMONY_CHECKPOINT_SECONDS={seconds}: no number of seconds; unset it"))
+    for name, value in os.environ.items():
+        several = name in ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "LOCAL_RANK")
+        if (several and value.strip() not in ("", "0", "1")) or name.startswith("ACCELERATE_USE_"):
+            words = f"{name}={value}: several processes, or their means, that no torchrun has started"
+            found.append((FIX, f"{words}; unset {name}{' RANK' * (name == 'LOCAL_RANK')}"))
+    for name in ("PYTHONINSPECT",) if os.environ.get("PYTHONINSPECT") else ():
+        found.append((FIX, f"{name}: Python waits for more after every command; unset {name}"))
+    for name in ("DATA", "PROFILE"):
+        if os.environ.get(name):
+            found.append(
+                (NOTE, f"{name}={os.environ[name]}: `make` takes it for its own {name}; not meant? unset {name}")
+            )
     if any(option.startswith("error") for option in sys.warnoptions):
         found.append((FIX, "PYTHONWARNINGS or -W: makes errors of warnings, which stops imports; unset PYTHONWARNINGS"))
     for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
@@ -138,7 +153,13 @@ def _room(error: OSError, folder: Path) -> str:
 
 
 def network() -> Iterator[tuple[str, str]]:
-    """Whether COCO's host, or the proxy before it, answers; nothing is sent."""
+    """Whether this machine answers itself, and COCO's host, or the proxy before it; nothing is sent."""
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as own:
+            socket.create_connection(own.getsockname(), timeout=SECONDS_TO_ANSWER).close()
+    except OSError as error:
+        mend = "ip link set lo up, or let the firewall pass 127.0.0.1"
+        yield FIX, f"network: this machine does not answer itself ({error}), as notebooks and torchrun need; {mend}"
     proxy = os.environ.get("HTTP_PROXY") or os.environ.get("http_proxy") or ""
     host, _, port = re.sub(r"^\w+://(.*@)?", "", proxy or "images.cocodataset.org:80").strip("/").partition(":")
     try:

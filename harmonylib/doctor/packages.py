@@ -19,9 +19,15 @@ MODULES = {  # of the distributions that are needed
     "torch": "torch", "torchvision": "torchvision", "accelerate": "accelerate", "numpy": "numpy", "pandas": "pandas",
     "pillow": "PIL", "scipy": "scipy", "scikit-image": "skimage", "matplotlib": "matplotlib", "seaborn": "seaborn",
     "timm": "timm", "safetensors": "safetensors", "tqdm": "tqdm", "requests": "requests", "filelock": "filelock",
-    "pycocotools": "pycocotools", "tifffile": "tifffile",
+    "pycocotools": "pycocotools.mask", "tifffile": "tifffile",
 }  # fmt: skip
-TRIED = (("torch", "torchvision", "accelerate"), ("numpy", "pandas", "pillow", "scipy", "scikit-image", "matplotlib"))
+TRIED = (
+    ("torch", "torchvision", "accelerate", "timm"),
+    ("numpy", "pandas", "pillow", "scipy", "scikit-image", "matplotlib", "seaborn", "pycocotools"),
+)
+CODECS = ("jpg", "zlib", "webp")  # of Pillow
+KEPT = ("PATH", "HOME", "SYSTEMROOT", "PYTHONPATH")
+MEDDLE = r"LD_|DYLD_|TQDM_|TORCH|PYTORCH|PYTHON(?!PATH)|MKL_|KMP_|CUDA_|MPL"
 ENDINGS = {
     -4: "this processor lacks instructions that it uses", -7: "a file of it is cut short", -9: "killed: out of memory?",
 }  # fmt: skip
@@ -38,6 +44,10 @@ def packages() -> Iterator[tuple[str, str]]:
     until, mend, least, told = monotonic() + IMPORTS - 10, how_to_mend(), minimums(), {}
     for process in [_start(names) for names in TRIED]:
         told |= _read(process, until)
+    failed = tuple(name for name in told if name in MODULES and told[name].get("error") not in (None, MISSING))
+    plain = {name: os.environ[name] for name in KEPT if name in os.environ}
+    again = _read(_start(failed, plain), until) if failed else {}
+    set_here = " ".join(name for name in os.environ if re.match(MEDDLE, name))
     torch, pair = told.get("torch", {}), requirements("torchvision").get("torch", ("", ""))[1]
     sound, missing, abroad = [], [], {}
     for name in (name for name in MODULES if told.get(name, {}).get("from")):
@@ -51,6 +61,8 @@ def packages() -> Iterator[tuple[str, str]]:
         elif "error" in found:
             beside = f"beside torch {torch.get('version')}: " if name == "torchvision" else ""
             cure = ROOM if re.search(LIMITED, found["error"]) else mend
+            if set_here and "error" not in again.get(name, found):
+                cure = f"an environment variable stands in its way, one of: unset {set_here}"
             yield FIX, f"{f'{name} {number}'.strip()}: {beside}cannot be imported ({found['error']}); {cure}"
         elif _numbers(number) < _numbers(needed):
             yield FIX, f"{name} {number}: {needed} or newer is needed; {mend}"
@@ -62,6 +74,8 @@ def packages() -> Iterator[tuple[str, str]]:
         yield FIX, f"{', '.join(missing)}: not installed for {sys.executable}; {mend}"
     for folder, names in abroad.items():
         yield NOTE, f"{', '.join(names)}: from {folder} on PYTHONPATH, not of this Python; not meant? unset PYTHONPATH"
+    if told.get("codecs"):
+        yield FIX, f"pillow: built without {', '.join(told['codecs'])}; pip install --force-reinstall pillow"
     if sound:
         yield OK, ", ".join(sound)
     if "backend" in told:
@@ -126,9 +140,9 @@ def _device(told: dict) -> tuple[str, str]:
     return NOTE, f"torch for CUDA {told['cuda']} cannot use the GPU ({why}): {cpu}; update its driver"
 
 
-def _start(names: tuple[str, ...]) -> subprocess.Popen:
+def _start(names: tuple[str, ...], environment: dict[str, str] | None = None) -> subprocess.Popen:
     command = [sys.executable, "-P", __file__, *names]  # -P: without the folder of this file
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
 def _read(process: subprocess.Popen, until: float) -> dict[str, dict]:
@@ -162,7 +176,7 @@ def _try(name: str) -> dict[str, str]:
     try:
         module = importlib.import_module(MODULES[name])
     except BaseException as error:  # SystemExit too: a package may do anything
-        if isinstance(error, ModuleNotFoundError) and error.name == MODULES[name]:
+        if isinstance(error, ModuleNotFoundError) and error.name == MODULES[name].split(".")[0]:
             return {"error": MISSING}
         lines = str(error).strip().splitlines() or [""]
         line = next((line for line in lines if "rror was" in line), lines[0])  # NumPy begins with advice
@@ -210,6 +224,9 @@ def _main(names: list[str]) -> None:
         tell(**{name: _try(name)})
     if "torch" in sys.modules:
         tell(device=_try_device())
+    if "PIL" in sys.modules and (features := importlib.util.find_spec("PIL.features")):
+        check = importlib.import_module(features.name).check
+        tell(codecs=[name for name in CODECS if not check(name)])
     if backend and "matplotlib" in sys.modules:
         try:
             importlib.import_module("matplotlib.pyplot").switch_backend(backend)
