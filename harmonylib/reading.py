@@ -15,7 +15,7 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -59,6 +59,13 @@ def inside(root: Path, file: Path) -> Path:
     if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root)):
         raise HarmonyError(f"{file}: leads out of {root.name or root} through a link; keep the files inside it")
     return file
+
+
+def check_links(root: Path, files: Iterable[Path]) -> None:
+    """Raises HarmonyError where one of them is a link out of `root`: results may be a stranger's."""
+    for file in files:
+        if file.is_symlink():
+            inside(root, file)
 
 
 def read_json(path: Path, advice: str, keys: Sequence[str] = (), most: int = JSON) -> dict:

@@ -8,7 +8,7 @@ import pandas as pd
 from harmonylib import claims, figures, figures_lemart, page, records, tables, tables_lemart
 from harmonylib.evidence import Evidence
 from harmonylib.paths import write_text
-from harmonylib.reading import inside
+from harmonylib.reading import check_links
 
 TABLES = tables.ALL | tables_lemart.ALL
 FIGURES = {  # name: (what draws it from records, its caption, the runs it needs); None: notebook 04 or 05 has drawn it
@@ -43,9 +43,7 @@ def write_all(results: Path) -> list[Path]:
 
     Raises HarmonyError, before anything is written, where there are no records, one is damaged, or a link leads out.
     """
-    for path in results.rglob("*"):  # records may be a stranger's: nothing is read or written through a link
-        if path.is_symlink():
-            inside(results, path)
+    check_links(results, results.rglob("*"))
     for name, (draw, *_) in FIGURES.items():  # before anything is written: the others are drawn here
         if draw is None and (path := results / "figures" / f"{name}.png").is_file():
             figures.for_screen(path)

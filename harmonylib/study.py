@@ -13,17 +13,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from harmonylib import (
-    checkpoints,
-    config,
-    evaluation,
-    experiments,
-    metrics,
-    models,
-    records,
-    training,
-    workers,
-)
+from harmonylib import checkpoints, config, evaluation, experiments, metrics, models, records, training, workers
 from harmonylib.checkpoints import seed_everything
 from harmonylib.config import Experiment, Profile
 from harmonylib.data import layout
@@ -34,7 +24,7 @@ from harmonylib.data.locate import LADDER, find, locate, name_of, photographs
 from harmonylib.distributed import from_main, main_first
 from harmonylib.errors import HarmonyError
 from harmonylib.paths import alone, building, results_dir, shown
-from harmonylib.reading import inside
+from harmonylib.reading import check_links
 from harmonylib.records import Record
 
 PROTOCOLS = {"s2am_t4": ("bcmi256", "s2am_t4"), "lemart": ("bcmi256",)}  # that a study's runs are scored under
@@ -74,8 +64,8 @@ class Study:
     @property
     def given(self) -> str:
         """By what name or path another process, in whatever folder it works, opens the same set."""
-        rung = self.data == "embedded" or (self.data in LADDER and find(self.data) == self.root)
-        return self.data if rung else str(self.root.resolve())
+        below = self.data == "embedded" or (self.data in LADDER and find(self.data) == self.root)
+        return self.data if below else str(self.root.resolve())
 
     @property
     def lemart(self) -> "Study":
@@ -276,9 +266,7 @@ class Study:
         """The run of a folder for this process; of ranks that train together, the first stands for all."""
         if os.environ.get("RANK", "0") != "0":
             return nullcontext()
-        for path in (folder.parent, folder, *folder.rglob("*")):  # results may be a stranger's
-            if path.is_symlink():
-                inside(self.results, path)
+        check_links(self.results, (folder.parent, folder, *folder.rglob("*")))
         words = f"{folder.parent.name}, {folder.name}: another process is at this run; waiting for it"
         return alone(folder / ".lock", lambda: self.say(words))
 

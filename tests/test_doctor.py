@@ -271,7 +271,7 @@ VARIABLES = {
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, "FIX", ("not UTF-8", "export PYTHONUTF8=1"),
     ),
     "warnings": ({"PYTHONWARNINGS": "error"}, "FIX", ("PYTHONWARNINGS", "unset")),
-    "left by torchrun": ({"LOCAL_RANK": "1", "WORLD_SIZE": "2"}, "FIX", ("LOCAL_RANK=1", "unset LOCAL_RANK RANK")),
+    "left by torchrun": ({"LOCAL_RANK": "1", "WORLD_SIZE": "2"}, "FIX", ("WORLD_SIZE=2", "RANK LOCAL_RANK")),
     "accelerate": ({"ACCELERATE_USE_DEEPSPEED": "true"}, "FIX", ("unset ACCELERATE_USE_DEEPSPEED",)),
     "seconds": ({"HARMONY_CHECKPOINT_SECONDS": "abc"}, "FIX", ("HARMONY_CHECKPOINT_SECONDS=abc", "unset")),
     "make's": ({"DATA": "/folder"}, "note", ("DATA=/folder", "unset DATA")),

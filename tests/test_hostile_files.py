@@ -3,9 +3,15 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
+import tifffile
+import torch
 
+from harmonylib import config, experiments, metrics, models, training
+from harmonylib.cli import main
 from harmonylib.paths import ROOT
 from torture.malice import cases
 
@@ -23,3 +29,55 @@ def outcomes() -> dict[str, str | None]:
 def test_nothing_is_lost(outcomes, name):
     assert name in outcomes, "the process ended before it"
     assert outcomes[name] is None
+
+
+# ------------------------------------------------------------------------------------- results of a stranger's
+
+
+LINKS = "runs/identity/seed0", "runs/unet", "runs/unet/seed0/config.json", "logs/unet-seed0.log"
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_nothing_is_written_through_a_link_out_of_the_results(tiny_set, tmp_path, capsys, monkeypatch, link):
+    monkeypatch.setenv("HARMONY_RESULTS", str(tmp_path / "results"))
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    place = tmp_path / "results/smoke-tiny" / link
+    place.parent.mkdir(parents=True)
+    if place.suffix:
+        (victim / "file").write_text("mine")
+        place.symlink_to(victim / "file")
+    else:
+        place.symlink_to(victim)
+    command = ["sweep", "unet", "--gpus", "0", "--seeds", "0"] if "logs" in link else ["train", "unet"]
+    assert main([*command, "--profile", "smoke", "--data", str(tiny_set)]) == 2
+    told = capsys.readouterr().err
+    assert "leads out" in told and told.count("\n") == 1
+    assert [path.read_text() for path in victim.iterdir()] == ["mine"] * bool(place.suffix)
+
+
+def test_a_checkpoint_of_one_number_many_times(tiny_set, tmp_path, refused):
+    path = tmp_path / "unet.pt"
+    network = models.build("unet", width=64)
+    experiment = replace(experiments.get("unet"), options={"width": 64})
+    spread = {name: torch.zeros((), dtype=v.dtype).expand(v.shape) for name, v in network.state_dict().items()}
+    torch.save({"experiment": experiment.to_dict(), "model": spread}, path)
+    assert path.stat().st_size < 1e6
+    with refused("unet.pt", "does not fit"):
+        training.load_model(path)
+
+
+def test_settings_that_no_run_can_have(refused):
+    large = [f"{name}=1{400 * '0'}" for name in ("learning_rate", "steps", "batch_size")]
+    for change in (*large, "beta2=5", "length=1e300"):
+        with refused("experiment", change.split("=")[0]):
+            config.override(experiments.get("unet"), [change])
+
+
+def test_a_tiff_whose_tile_is_larger_than_its_picture(tmp_path, refused):
+    path = tmp_path / "tile.tif"
+    tifffile.imwrite(path, np.zeros((16, 32, 3), np.uint8), tile=(4096, 4096), compression="zlib", photometric="rgb")
+    with refused("tile.tif", "tiles of"):
+        metrics.open_image(path)
+    tifffile.imwrite(path, np.zeros((16, 32, 3), np.uint8), tile=(256, 256), compression="zlib", photometric="rgb")
+    assert metrics.open_image(path).size == (32, 16)

@@ -382,6 +382,7 @@ def test_what_a_run_has_besides(tmp_path):
 # ------------------------------------------------------------------------------------------------- two at once
 
 
+@pytest.mark.filterwarnings("ignore:flock not supported")
 def test_without_flock_nobody_waits_for_a_killed_owner(tmp_path, monkeypatch):
     """filelock takes a file then, which outlives its owner."""
     fcntl = pytest.importorskip("fcntl")

@@ -65,10 +65,10 @@ def variables() -> Iterator[tuple[str, str]]:
     if not re.fullmatch(r"\s*\d+(\.\d*)?\s*", seconds):
         found.append((FIX, f"HARMONY_CHECKPOINT_SECONDS={seconds}: no number of seconds; unset it"))
     for name, value in os.environ.items():
-        several = name in ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "LOCAL_RANK")
+        several = name in ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
         if (several and value.strip() not in ("", "0", "1")) or name.startswith("ACCELERATE_USE_"):
             words = f"{name}={value}: several processes, or their means, that no torchrun has started"
-            found.append((FIX, f"{words}; unset {name}{' RANK' * (name == 'LOCAL_RANK')}"))
+            found.append((FIX, f"{words}; unset {name}{' RANK LOCAL_RANK' * several}"))
     for name in ("PYTHONINSPECT",) if os.environ.get("PYTHONINSPECT") else ():
         found.append((FIX, f"{name}: Python waits for more after every command; unset {name}"))
     for name in ("DATA", "PROFILE"):
