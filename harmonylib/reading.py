@@ -30,6 +30,7 @@ PIXELS = 1 << 26  # of a picture in a set, where several are decoded at once
 SCANS = 100  # of a JPEG; progressive ones have about ten, and each takes the time of the whole picture
 MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # of a JPEG: what begins a part; libjpeg gives others no length
 MARKERS = 50_000
+PARTS = 10_000  # chunks of a PNG besides its pixels
 TILE = 1 << 20  # px of a TIFF's, beyond what its picture has
 PngImagePlugin.MAX_TEXT_CHUNK = 1 << 24  # bytes: a profile of inks has some millions
 COLUMNS = 1000  # of a table; pandas takes minutes over a row of a million commas
@@ -141,6 +142,10 @@ def silent() -> Iterator[None]:
 
 def picture(file: bytes, pixels: int) -> Image.Image:
     """A picture, opened and not decoded. Raises ValueError where it is too large or slow, and what Pillow raises."""
+    if file.startswith(b"\xff\xd8") and _scans(file) > SCANS:  # before Pillow gathers its parts
+        raise ValueError(f"a JPEG of more than {SCANS} scans, or {MARKERS:,} parts, which is made to take long")
+    if file.startswith(b"\x89PNG") and _parts(file) > PARTS:
+        raise ValueError(f"a PNG with more than {PARTS:,} parts besides its pixels, which is made to take long")
     image = Image.open(io.BytesIO(file), formats=FORMATS)
     if image.width * image.height > pixels:
         raise ValueError(f"{image.width}x{image.height} px; at most {pixels / 1e6:.0f} megapixels are read")
@@ -150,9 +155,16 @@ def picture(file: bytes, pixels: int) -> Image.Image:
         tile = math.prod(int(image.tag_v2.get(tag, 0)) for tag in (322, 323))
         if tile > TILE + 4 * image.width * image.height:
             raise ValueError(f"tiles of {tile} px for a picture of {image.width}x{image.height}")
-    if image.format in ("JPEG", "MPO") and _scans(file) > SCANS:
-        raise ValueError(f"a JPEG of more than {SCANS} scans, which is made to take long")
     return image
+
+
+def _parts(png: bytes) -> int:
+    """How many chunks a PNG has besides its pixels', as far as the limit."""
+    count, at = 0, 8
+    while at + 8 <= len(png) and count <= PARTS:
+        count += png[at + 4 : at + 8] != b"IDAT"
+        at += 12 + int.from_bytes(png[at : at + 4], "big")
+    return count
 
 
 def _scans(jpeg: bytes) -> int:

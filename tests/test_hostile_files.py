@@ -1,6 +1,8 @@
 """Malicious files, each given to the command that reads it, in a process of its own: `python -m torture.malice`."""
 
+import io
 import json
+import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from PIL import Image
 
 from harmonylib import config, experiments, metrics, models, training
 from harmonylib.cli import main
@@ -81,3 +84,19 @@ def test_a_tiff_whose_tile_is_larger_than_its_picture(tmp_path, refused):
         metrics.open_image(path)
     tifffile.imwrite(path, np.zeros((16, 32, 3), np.uint8), tile=(256, 256), compression="zlib", photometric="rgb")
     assert metrics.open_image(path).size == (32, 16)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_picture_of_countless_parts(tmp_path, refused, kind):
+    """Pillow gathers them one by one, which takes minutes for some megabytes."""
+    made = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(made, kind)
+    jpeg, png = b"\xff\xe1\x00\x12Exif\0\0" + bytes(10), struct.pack(">I4s", 2, b"tEXt") + b"a\0" + bytes(4)
+    part, after = (jpeg, 2) if kind == "JPEG" else (png, 33)
+    whole = made.getvalue()
+    path = tmp_path / "picture"
+    path.write_bytes(whole[:after] + 300_000 * part + whole[after:])
+    with refused("picture", "parts"):
+        metrics.open_image(path)
+    path.write_bytes(whole[:after] + 20 * jpeg + whole[after:] if kind == "JPEG" else whole)
+    assert metrics.open_image(path).size == (8, 8)
