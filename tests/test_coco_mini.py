@@ -185,6 +185,13 @@ def test_outlines_without_end_are_refused(coco, refused, corners, side, refusal)
         assert len(read_objects(coco)) == 8
 
 
+@pytest.mark.parametrize("width", [-1, -2.2e183, 1e300, 70_000])
+def test_photographs_of_impossible_size_are_refused(coco, refused, width):
+    edit(coco, lambda content: content["images"][2].update(width=width))
+    with refused("instances_made_up.json", "px a side"):
+        read_objects(coco)
+
+
 def test_links_within_the_folder_and_to_it_are_followed(coco, tmp_path, refused):
     (coco / "images").rename(coco / "elsewhere")
     (coco / "images").symlink_to("elsewhere")

@@ -116,8 +116,8 @@ def read_objects(root: str | Path) -> list[Object]:
         ids = [o.id for o in objects]
         if min([*images, *ids], default=0) < 0 or max([*images, *ids], default=0) > LARGEST or len(set(ids)) < len(ids):
             raise ValueError("an id is negative, too large, or stands for two objects")
-        if any(max(size) > SIDE for _, size in images.values()):
-            raise ValueError(f"a photograph of more than {SIDE} px a side")
+        if any(min(size) < 0 or max(size) > SIDE for _, size in images.values()):
+            raise ValueError(f"a photograph of more than {SIDE} px a side, or less than none")
         if any(o.endless for o in objects):
             raise ValueError(f"an outline of more than {CORNERS:,} corners or {LENGTH:,} px")
     except DAMAGE as error:
