@@ -98,7 +98,7 @@ def alone(lock: Path, busy: Callable[[], None]) -> Iterator[None]:
         if not isinstance(held, SoftFileLock):
             busy()
             held.acquire(poll_interval=0.5)
-    except (OSError, NotImplementedError):  # the second is filelock's word for a file system without `flock`
+    except (OSError, NotImplementedError):  # the second is what older filelocks raise where there is no `flock`
         held = None
     if isinstance(held, SoftFileLock):  # filelock's own way without `flock`: a file that outlives a killed owner
         held.release()

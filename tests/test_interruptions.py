@@ -382,6 +382,17 @@ def test_what_a_run_has_besides(tmp_path):
 # ------------------------------------------------------------------------------------------------- two at once
 
 
+def test_without_flock_an_older_filelock_raises(tmp_path, monkeypatch):
+    """From 3.12 on, which is the least that is asked for, until it fell back on a file; the work goes on without."""
+
+    def none(*_):
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(filelock.FileLock, "_acquire", none)
+    with alone(tmp_path / ".lock", lambda: pytest.fail("waits")):
+        pass
+
+
 @pytest.mark.filterwarnings("ignore:flock not supported")
 def test_without_flock_nobody_waits_for_a_killed_owner(tmp_path, monkeypatch):
     """filelock takes a file then, which outlives its owner."""
