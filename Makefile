@@ -20,6 +20,9 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 export JUPYTER_PLATFORM_DIRS := 1
 unexport MPLBACKEND HARMONY_PROFILE PIP_TARGET PIP_PREFIX PIP_REQUIRE_HASHES
 export PIP_USER := 0
+ifneq ($(words $(DATA)),1)
+$(error DATA="$(DATA)": make takes no path with spaces; give a link: ln -s "$(DATA)" data/mine, then DATA=data/mine)
+endif
 # Kernels work in notebooks/.
 ifneq ($(HARMONY_DATA),)
 export HARMONY_DATA := $(abspath $(HARMONY_DATA))

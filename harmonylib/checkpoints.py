@@ -58,7 +58,7 @@ def load(path: Path) -> dict:
     except FileNotFoundError:
         raise HarmonyError(f"{path}: no such checkpoint; train the experiment first (notebook 03 or `train`)") from None
     except Exception:  # torch's unpickler raises whatever the damage makes of it
-        mend = f"git checkout -- {path}" if path.is_relative_to(ROOT / "harmonylib") else "delete it and train again"
+        mend = f"git checkout -- {path}" if comes_along(path) else "delete it and train again"
         raise HarmonyError(f"{path}: no readable checkpoint (damaged, or it holds code); {mend}") from None
     if not isinstance(saved, dict) or "experiment" not in saved or "model" not in saved:
         raise HarmonyError(f"{path}: not a checkpoint of this project; it lacks the experiment or the weights")
@@ -83,6 +83,10 @@ def _check_words(pickled: bytes) -> None:
 
 
 def _safetensors(path: Path) -> dict:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise HarmonyError(f"{path}: safetensors needs a path that is UTF-8; rename the folder, or copy it") from None
     with safe_open(path, "pt") as file:
         names = file.keys()
         weights = {name: file.get_tensor(name) for name in names}
@@ -102,6 +106,11 @@ def find(name: str | Path) -> Path | None:
     """The checkpoint that a name stands for: a file, or that of a run's folder. None where there is none."""
     path = Path(name) / "checkpoint.pt" if Path(name).is_dir() else Path(name)
     return path if path.is_file() else None
+
+
+def comes_along(path: Path) -> bool:
+    """Whether a checkpoint is the package's own."""
+    return path.is_relative_to(ROOT / "harmonylib")
 
 
 def digest(path: Path) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import sys
 import time
 import warnings
@@ -49,7 +50,9 @@ def exit_code(work: Callable[[], int | None]) -> int:
         ask = "; `python -m harmonylib doctor` looks for the cause" if isinstance(error, OSError) else ""
         _complain(f"harmonylib: {one_line(error)}{ask}", to_all=code == EXIT_CODE)
         return code
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:  # torch's are RuntimeErrors
+        if not (isinstance(error, MemoryError) or re.search("can't allocate memory|out of memory", str(error))):
+            raise
         _complain("harmonylib: not enough memory for this; use smaller pictures, or a larger machine")
         return 2
     except ImportError as error:

@@ -27,7 +27,7 @@ METRICS = ("mse", "psnr", "fmse", "fpsnr")
 COLUMNS = ("split", "name", "subset", "group", "protocol", "foreground_ratio", *METRICS)
 PROTOCOLS = 20  # of one record; rows are gone through for each, and there are four
 AGREES = 1e-4  # relative: the rows are written with six digits
-HOME = re.compile(r"/(home|Users|root|mnt|content/drive)/|[A-Z]:\\+Users")  # paths that name a person or a machine
+HOME = re.compile(rb"/(home|Users|root|mnt|content/drive)/|[A-Z]:\\+Users")  # paths that name a person or a machine
 
 
 def check(folder: str | Path) -> tuple[list[Record], list[Fault]]:
@@ -94,7 +94,7 @@ def _files(folder: Path) -> Iterator[Fault]:
             yield Fault(file, "left over", "records hold no pictures, weights or other files: leave it out")
         elif path.stat().st_size > (most := JSON if path.suffix == ".json" else records.MOST):
             yield Fault(file, "left over", f"has more than {most:,} bytes; no record does")
-        elif HOME.search(content(path).decode("utf-8", "replace")):
+        elif HOME.search(content(path)):
             yield Fault(file, "private", "holds a path of your machine: name the data by a shorter path and run again")
 
 
@@ -112,7 +112,7 @@ def _record(folder: Path, record: Record) -> Iterator[Fault]:
         if not diverged:
             yield from _rows(name, record)
         env = dict(record.env)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
         yield Fault(f"{name}/{Path(error.filename).name}", "missing", "a record has " + ", ".join(NEEDED))
     except (HarmonyError, *DAMAGE) as error:
         yield Fault(name, "unreadable", f"not as records are written ({type(error).__name__}: {error})")

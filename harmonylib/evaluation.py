@@ -25,6 +25,7 @@ from harmonylib.reading import inside
 Method = Callable[[Tensor, Tensor], Tensor]
 Batch = tuple[Sequence[Entry], Tensor, Tensor, Tensor]  # entries, composite, mask, real
 BATCH = 16
+AT_ONCE = 2 * BATCH * 256**2  # px that a network is given together
 READERS = 4
 KEPT_PIXELS = 2**23  # a test list up to this size stays in memory: several runs of one process are scored on it
 
@@ -50,7 +51,9 @@ class Network:
     def __call__(self, composite: Tensor, mask: Tensor) -> Tensor:
         self.model.eval()  # here, not once before: validation comes between training steps
         device = next(self.model.parameters()).device
-        return 255 * self.model(composite.to(device) / 255, mask.to(device)).float()
+        pictures = max(1, getattr(self.model, "at_once", AT_ONCE) // composite[0, 0].numel())
+        parts = zip(composite.split(pictures), mask.split(pictures), strict=True)
+        return 255 * torch.cat([self.model(part.to(device) / 255, inside.to(device)).float() for part, inside in parts])
 
     def at_full_resolution(self, composite: Tensor, mask: Tensor) -> Tensor:
         """One picture: seen at the side of training, changed at its own, as `hl.harmonize` does."""

@@ -22,6 +22,7 @@ STYLE = {
     "figure.dpi": 90, "savefig.dpi": 120, "font.size": 9.5, "axes.titlesize": 10.5, "axes.titleweight": "bold",
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e6e6e6",
     "axes.axisbelow": True, "legend.frameon": False, "figure.constrained_layout.use": True, "svg.hashsalt": "harmony",
+    "text.usetex": False,  # somebody's matplotlibrc may ask for a LaTeX that is not there
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ The step (forward, mean squared error, backward, optimiser) runs on tensors that
 FakeTensorMode), while every storage is logged as it appears and disappears. The peak of the running sum is the
 prediction. Not in it: the CUDA context (some hundreds of MB), the workspaces that cuDNN chooses, and what the allocator
 loses to fragmentation. A mask has no data either, so attention counts as if every cell asked and answered: the most.
+What a forward alone needs (:func:`forward_needs`) is counted the same way.
 
 S2AM-T4 (sections 3.7.1 and 3.7.2) states that batch 16 does not fit 15 GB and that batch 2 does; :func:`matrix` says
 for which heads, place, attention and precision that holds.
@@ -12,6 +13,7 @@ for which heads, place, attention and precision that holds.
 import gc
 import itertools
 import math
+import os
 import weakref
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -61,6 +63,17 @@ class StorageLog(TorchDispatchMode):
             self.events.append((number, size))
             weakref.finalize(storage, self.events.append, (number, -size)).atexit = False
         return self._numbers[storage]
+
+
+class ForwardLog(StorageLog):
+    """Notes the largest attention, too."""
+
+    scores = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if "attention" in function.__name__:
+            self.scores = max(self.scores, args[0].shape[:-1].numel() * args[1].shape[-2])
+        return super().__torch_dispatch__(function, types, args, kwargs)
 
 
 class CudaAutocastRules(TorchFunctionMode):
@@ -189,6 +202,21 @@ def training_peak(
     _check(batch, size, dtype, optimiser)
     with FakeTensorMode():
         return _trace_model(prepare(build(model_name, **(options or {})), optimiser), batch, size, dtype).peak()
+
+
+def forward_needs(network: nn.Module, size: int) -> tuple[int, int]:
+    """What a network built in this ``FakeTensorMode`` needs on one picture of that side: bytes besides its weights, and
+    the most scores (queries times keys times heads) that a fused attention, which keeps none, works through."""
+    with torch.no_grad(), ForwardLog() as log:
+        network.eval()(torch.empty(1, 3, size, size), torch.empty(1, 1, size, size))
+    return int(max(np.cumsum([0, *(size for _, size in log.events)]))), log.scores
+
+
+def room() -> float:
+    """Bytes of memory: the GPU's, or what the machine has."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[1]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
 
 
 def _trace_model(trainee: Trainee, batch: int, size: int, dtype: str) -> Trace:

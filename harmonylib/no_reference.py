@@ -82,7 +82,8 @@ def compare(
             shown[name] = np.rint(after).astype(np.uint8)
         if pictures is not None:
             pictures.mkdir(parents=True, exist_ok=True)
-            with whole_file(pictures / f"{number:03d}-{composite.source}-{composite.path.stem}.png") as file:
+            name = f"{number:03d}-{composite.source}-{composite.path.stem}"[:60]  # of 255 bytes, four a letter
+            with whole_file(pictures / f"{name}.png") as file:
                 _strip(shown).save(file, "PNG")
     return pd.DataFrame(rows)
 

@@ -6,7 +6,6 @@ stated peak, times the share of its own peak that this device was measured to re
 """
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -138,7 +137,7 @@ def on_cards() -> pd.DataFrame:
 
 def misfits(study: Study, table: pd.DataFrame, disk: float) -> list[str]:
     """What does not fit the memory or the disk of this machine, a line each, with what would make it fit."""
-    room, lines = _room(), []
+    room, lines = memory.room(), []
     for planned in experiments.plan(study.profile, study.data):
         experiment = planned.experiment
         gib = table.loc[table["run"] == experiment.name, "GiB"].iloc[0]
@@ -235,13 +234,6 @@ def _parameters(experiment: Experiment) -> int:
     with torch.device("meta"):
         state = models.build(experiment.model, **experiment.options).state_dict()
     return sum(tensor.nbytes for tensor in state.values())
-
-
-def _room() -> float:
-    """Bytes of memory: the GPU's, or what the machine has."""
-    if torch.cuda.is_available():
-        return torch.cuda.mem_get_info()[1]
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _remedy(experiment: Experiment, room: float) -> str:

@@ -109,6 +109,9 @@ def _can_draw(evidence: Evidence, name: str, runs: tuple[str, ...]) -> bool:
 def finish(evidence: Evidence, manifest: dict) -> list[Path]:
     """claims.csv, manifest.json and report.html."""
     results = evidence.results
+    for part, order in (("tables", TABLES), ("figures", FIGURES)):  # whoever wrote them, in whatever order
+        manifest[part] = {name: manifest[part][name] for name in order if name in manifest[part]}
+    evidence.read.clear()
     verdicts = claims.judge(evidence)
     write_text(results / "claims.csv", verdicts.to_csv(index=False, lineterminator="\n"))
     manifest["claims"] = _made_from(evidence, results / "claims.csv")

@@ -11,6 +11,8 @@ from harmonylib.errors import HarmonyError, one_line
 from harmonylib.paths import ROOT, whole_file
 from harmonylib.reading import DAMAGE, content
 
+MOST = 1 << 26  # bytes of a notebook
+THINGS = 1_000_000  # in it, by the marks between them; each takes hundreds of bytes, and ours have thousands
 WIDGET = "application/vnd.jupyter.widget-view+json"  # means nothing without the kernel that made it
 
 
@@ -18,7 +20,10 @@ def scrub(source: str, target: str) -> None:
     """Raises HarmonyError where the source is no notebook; the target appears when it is whole."""
     try:
         warnings.simplefilter("ignore")  # nbformat's, of cells without names
-        notebook = nbformat.reads(content(source).decode("utf-8"), as_version=4)
+        read = content(source, MOST)
+        if sum(map(read.count, (b"{", b"[", b","))) > THINGS:
+            raise ValueError(f"more than {THINGS:,} values")
+        notebook = nbformat.reads(read.decode("utf-8"), as_version=4)
         text = _scrubbed(notebook).encode()
     except (nbformat.ValidationError, AssertionError, NameError, *DAMAGE) as error:
         raise HarmonyError(

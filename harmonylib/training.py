@@ -17,9 +17,10 @@ import pandas as pd
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, GradScalerKwargs
 from accelerate.state import AcceleratorState
+from torch._subclasses.fake_tensor import FakeTensorMode
 from tqdm import tqdm
 
-from harmonylib import checkpoints, distributed, evaluation, interruption, losses, models
+from harmonylib import checkpoints, distributed, evaluation, interruption, losses, memory, models
 from harmonylib.batches import Perturbed, Triplets
 from harmonylib.config import Experiment, experiment_from
 from harmonylib.data.cache import Cache
@@ -30,6 +31,7 @@ from harmonylib.reading import DAMAGE
 CHECKPOINT_SECONDS = 300
 READ_LOSS_EVERY = 50  # steps, on a GPU
 WHOLE_VALIDATIONS = 2  # of the last epochs; per-image rows of a hundred epochs would be of no use to anyone
+SCORES = 2**36  # of an attention on one picture: SwinIH's at 1024 px, the papers' most; a minute on two cores
 CURVE_POINTS = 6  # validations of the learning curve in a run with a fixed budget of steps
 CURVE_IMAGES = 32  # of the validation split, for the points between the ends of epochs
 
@@ -282,7 +284,10 @@ def _saved(checkpoint: Path, key: str, finished: bool) -> dict | None:
 
 def load_model(checkpoint: Path) -> torch.nn.Module:
     """The network of a checkpoint, in evaluation mode, on the GPU if there is one; `model.size` is the side in px that
-    it was trained at."""
+    it was trained at, `model.at_once` how many pixels of pictures it is given together.
+
+    Raises HarmonyError where there is no such network, or one that needs more memory on a picture than there is.
+    """
     saved, name = checkpoints.load(checkpoint), "its network"
     try:
         experiment = experiment_from(saved["experiment"])
@@ -298,7 +303,24 @@ def load_model(checkpoint: Path) -> torch.nn.Module:
     except (RuntimeError, *DAMAGE) as error:
         raise HarmonyError(f"{checkpoint}: does not fit {name} as it is now; train again") from error
     model.size = experiment.size
+    model.at_once = evaluation.AT_ONCE if checkpoints.comes_along(checkpoint) else _at_once(experiment, checkpoint)
     return model.to("cuda" if torch.cuda.is_available() else "cpu", memory_format=torch.channels_last).eval()
+
+
+def _at_once(experiment: Experiment, checkpoint: Path) -> int:
+    """Pixels of pictures that its network may be given together. Raises HarmonyError where one picture is too much."""
+    name, options, room = experiment.model, experiment.options, memory.room()
+    with FakeTensorMode():  # half a second
+        network = models.build(name, **options)
+        side = round(max(network.looks) * experiment.size)
+        needed, scores = memory.forward_needs(network, side)
+    if needed > room:
+        words = f"{name} takes {needed / 1e9:.3g} GB on a picture of {side} px, and there are {room / 1e9:.3g} here"
+        raise HarmonyError(f"{checkpoint}: {words}; use a larger machine, or another network")
+    if scores > SCORES:  # the fused kernel hears no signal while it works
+        words = f"attention of {name} compares {scores:.2g} pairs on a picture of {side} px, at most {SCORES:.2g} are"
+        raise HarmonyError(f"{checkpoint}: {words}; use another network")
+    return min(evaluation.AT_ONCE, side**2 * max(1, int(room / 2 // needed)))
 
 
 def pick_precision(precision: str) -> str:

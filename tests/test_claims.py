@@ -3,12 +3,13 @@
 import json
 import shutil
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 from records_of_studies import BASELINES, PHOTOGRAPHS, PROFILE, SCENES, Truth, verdicts, write
 
-from harmonylib import claims, claims_lemart, cli, experiments, records, report, tables
+from harmonylib import claims, claims_lemart, cli, experiments, figures, records, report, tables
 from harmonylib.evidence import Evidence
 from harmonylib.statistics import CANNOT_TELL, DOES_NOT_HOLD, HOLDS
 
@@ -226,6 +227,25 @@ def reported(study):
 def drawn(evidence) -> set[str]:
     """The figures that are made from records, and whose runs are at hand."""
     return {name for name, (draw, _, runs) in report.FIGURES.items() if draw and evidence.has(*runs)}
+
+
+def test_manifest_and_page_are_the_same_in_whatever_order_they_were_made(study, reported):
+    """Notebook 06 writes tables and figures in an order of its own, and has read other runs just before the claims."""
+    results = reported[0]
+    before = [(results / name).read_text() for name in ("manifest.json", "report.html")]
+    manifest = {kind: dict(reversed(made.items())) for kind, made in json.loads(before[0]).items()}
+    study.read.update(study.runs)
+    report.finish(study, manifest)
+    after = [(results / name).read_text() for name in ("manifest.json", "report.html")]
+    assert len(json.loads(after[0])["claims"]["runs"]) < sum(map(len, study.runs.values()))
+    assert after == before
+
+
+def test_figures_need_no_latex(study, monkeypatch):
+    """Whatever somebody's matplotlibrc asks for."""
+    monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)
+    monkeypatch.setenv("PATH", "")
+    figures.methods(study).canvas.draw()
 
 
 def test_the_report_writes_everything(study, reported):

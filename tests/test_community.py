@@ -90,6 +90,12 @@ def test_what_is_wrong_is_found(contribution, kind, capsys):
     assert f"{kind}: runs" in capsys.readouterr().out
 
 
+def test_a_path_of_a_machine_among_bytes_that_are_no_text(contribution):
+    path = contribution / "runs/s2am/seed0/log.csv"
+    path.write_bytes(path.read_bytes() + b"\xff\xfe/home/me\n")
+    assert "private" in {fault.kind for fault in community.check(contribution)[1]}
+
+
 def test_rows_that_cannot_be_or_lack_a_column(contribution):
     path = contribution / "runs/s2am/seed0/per_image.csv"
     edit_rows(path, lambda r: r.assign(mse=r["mse"] * 0.5))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import pytest
 import tifffile
 import torch
 from PIL import Image
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from harmonylib import config, experiments, metrics, models, training
+from harmonylib import cli, config, evaluation, experiments, fullres, metrics, models, scrub, training
 from harmonylib.cli import main
 from harmonylib.paths import ROOT
 from torture.malice import cases
@@ -68,6 +70,49 @@ def test_a_checkpoint_of_one_number_many_times(tiny_set, tmp_path, refused):
     assert path.stat().st_size < 1e6
     with refused("unet.pt", "does not fit"):
         training.load_model(path)
+
+
+def test_pictures_go_through_a_network_as_many_at_once_as_fit(tmp_path, monkeypatch):
+    path, network = tmp_path / "vit.pt", models.build("vit", **models.class_of("vit").presets["tiny"])
+    experiment = replace(experiments.get("vit"), options=models.class_of("vit").presets["tiny"], size=32)
+    torch.save({"experiment": experiment.to_dict(), "model": network.state_dict()}, path)
+    assert training.load_model(path).at_once == evaluation.AT_ONCE
+    monkeypatch.setattr(training.memory, "room", lambda: 8 * needed)
+    with FakeTensorMode():
+        needed, _ = training.memory.forward_needs(models.build("vit", **experiment.options), 32)
+    narrow = training.load_model(path)
+    assert narrow.at_once == 4 * 32 * 32
+    pictures, masks, given = 255 * torch.rand(6, 3, 32, 32), torch.ones(6, 1, 32, 32), []
+    narrow.register_forward_pre_hook(lambda _, inputs: given.append(len(inputs[0])))
+    parts = evaluation.network(narrow)(pictures, masks)
+    assert given == [4, 2]
+    torch.testing.assert_close(parts, evaluation.network(network)(pictures, masks), atol=1e-3, rtol=0)
+
+
+def test_memory_that_torch_cannot_have_is_a_line(capsys):
+    assert cli.exit_code(lambda: torch.empty(2**60)) == 2
+    told = capsys.readouterr().err
+    assert "not enough memory" in told and told.count("\n") == 1
+    with pytest.raises(RuntimeError, match="another"):
+        cli.exit_code(lambda: (_ for _ in ()).throw(RuntimeError("another")))
+
+
+def test_a_notebook_of_countless_values(tmp_path, refused):
+    path = tmp_path / "a.ipynb"
+    path.write_bytes(b'{"cells": [' + b"{}," * 600_000 + b"{}]}")
+    with refused("a.ipynb", "1,000,000 values"):
+        scrub.scrub(str(path), str(tmp_path / "b.ipynb"))
+
+
+def test_weights_in_a_folder_that_safetensors_cannot_name(tmp_path, refused):
+    folder = tmp_path / os.fsdecode(b"w\xff")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system has names of UTF-8 alone")
+    (folder / "a.safetensors").write_bytes(fullres.WEIGHTS.read_bytes())
+    with refused("a.safetensors", "UTF-8"):
+        training.load_model(folder / "a.safetensors")
 
 
 def test_settings_that_no_run_can_have(refused):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 
 from harmonylib import memory
@@ -78,6 +79,14 @@ def test_prediction_agrees_with_real_tensors(attention):
         trainee.optimiser.step()
 
     assert predicted["total_peak"] == pytest.approx(before + allocator_peak(step), rel=0.05)
+
+
+def test_what_a_forward_needs_is_of_this_processor():
+    """SwinIH's large windows keep no scores on a CPU; counted as on a GPU they would take 3.7 GB."""
+    with FakeTensorMode():
+        needed, scores = memory.forward_needs(build("swinih"), 512)
+    assert 3e8 < needed < 8e8  # a process was measured to grow by 0.67 GB
+    assert scores == 16 * (512 // 4) ** 4  # of the global block's heads
 
 
 def test_parts_of_the_prediction():

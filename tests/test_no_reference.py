@@ -1,5 +1,7 @@
 """How far an object stands off from its surroundings: exact where it can be worked out, and through the command."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -77,6 +79,15 @@ def test_one_composite_alone_has_no_interval(composites):
     rows = no_reference.compare(find_composites(composites)[:1], {"reinhard": (baseline("reinhard"), 48)})
     table = no_reference.summarise(rows)
     assert set(table["side"]) == {"cannot tell"} and table["low"].isna().all() and set(table["n"]) == {1}
+
+
+def test_pictures_of_composites_with_the_longest_names(composites, tmp_path):
+    composite = find_composites(composites)[0]
+    renamed = composite.path.rename(composite.path.with_name("é" * 125 + composite.path.suffix))
+    methods = {"identity": (baseline("identity"), 32)}
+    no_reference.compare([replace(composite, path=renamed)], methods, tmp_path / "pictures")
+    (strip,) = (tmp_path / "pictures").iterdir()
+    assert strip.name.startswith("001-") and strip.suffix == ".png"
 
 
 def test_command(composites, tmp_path, capsys):

@@ -101,10 +101,10 @@ def test_what_does_not_fit_is_named_with_what_would_make_it_fit(study, costs, mo
     unet = experiments.resolve(experiments.get("unet"), study.profile, study.data)
     need = {b: memory.training_peak("unet", unet.options, b, unet.size)["total_peak"] for b in (1, 2)}
     monkeypatch.setattr(plan, "processes", lambda study: 1)
-    monkeypatch.setattr(plan, "_room", lambda: (need[1] + need[2]) / 2)
+    monkeypatch.setattr(plan.memory, "room", lambda: (need[1] + need[2]) / 2)
     (line,) = [line for line in plan.misfits(study, plan.runs(study), 0) if line.split()[3] == "unet:"]
     assert "micro_batch=1" in line
-    monkeypatch.setattr(plan, "_room", lambda: 1000)
+    monkeypatch.setattr(plan.memory, "room", lambda: 1000)
     assert all("not even one picture" in line for line in plan.misfits(study, plan.runs(study), 0))
     assert "free" in plan.misfits(study, plan.runs(study), float("inf"))[-1]
 

@@ -131,6 +131,13 @@ def saved(weights=None, **settings) -> dict:
     return {"experiment": made, "model": own if weights is None else weights(own)}
 
 
+def large(model: str, size: int = 1024, **options):
+    """A small checkpoint whose network is small too, but not what it does to a picture of that side."""
+    return lambda: readers_of_runs.pickled(
+        saved(lambda _: models.build(model, **options).state_dict(), model=model, options=options, size=size)
+    )
+
+
 def archive(data: bytes, **more: bytes) -> bytes:
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as packed:
@@ -178,6 +185,9 @@ CHECKPOINTS = (
         ("options without end", lambda: readers_of_runs.pickled(saved(options={"width": laughs()})), ".pt", "width", (2,)),
         ("a width of 10^9", lambda: readers_of_runs.pickled(saved(options={"width": 10**9})), ".pt", "at most", (2,)),
         ("a network of terabytes", lambda: readers_of_runs.pickled(saved(options={"width": 4096, "depth": 6})), ".pt", "fit", (2,)),
+        ("scores of terabytes", large("s2am", width=4, place=128, attention="naive"), ".pt", "GB on a picture", (2,)),
+        ("scores of eight gigabytes", large("s2am", 256, width=4, place=128, attention="naive"), ".pt", "", (2,)),
+        ("attention of hours", large("vit", patch=1, width=4, depth=1, heads=1), ".pt", "pairs on a picture", (2,)),
         ("a million blocks", lambda: readers_of_runs.pickled(saved(model="resnet", options={"blocks": 10**6})), ".pt", "at most", (2,)),
         ("1,000 blocks", lambda: readers_of_runs.pickled(saved(model="resnet", options={"blocks": 1000})), ".pt", "fit", (2,)),
         ("an option that is negative", lambda: readers_of_runs.pickled(saved(options={"width": -5})), ".pt", "at least 1", (2,)),
@@ -251,6 +261,7 @@ RECORDS = (
         ("ten gigabytes", replaced_by("per_image.csv", sparse), "bytes"),
         ("settings of four megabytes", lambda run: _long(run / "config.json"), "config.json: has more than 1,048,576 bytes"),
         ("40,000 protocols", lambda run: _protocols(run / "per_image.csv"), "40,000 protocols"),
+        ("a folder for a file", replaced_by("metrics.json", Path.mkdir), "metrics.json"),
         ("brackets without end", replaced_by("metrics.json", lambda p: p.write_bytes(DEEP)), "no JSON"),
         ("a number of 5,000 digits", replaced_by("env.json", lambda p: p.write_bytes(b"9" * 5000)), "no JSON"),
         ("a list for an object", replaced_by("env.json", lambda p: p.write_bytes(b"[]")), "no object"),
