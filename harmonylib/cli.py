@@ -18,6 +18,7 @@ from harmonylib.errors import HarmonyError, one_line, plain
 from harmonylib.interruption import EXIT_CODE, Terminated, end_with_starter, leaving
 from harmonylib.paths import check_free, check_writable, shown, write_text
 
+NO_MEMORY = "can't allocate memory|out of memory|ALLOC_FAILED|could not create a memory"
 FIRST = 5  # seconds that the main process of several has to say what went wrong in all of them
 
 
@@ -51,7 +52,7 @@ def exit_code(work: Callable[[], int | None]) -> int:
         _complain(f"harmonylib: {one_line(error)}{ask}", to_all=code == EXIT_CODE)
         return code
     except (MemoryError, RuntimeError) as error:  # torch's are RuntimeErrors
-        if not (isinstance(error, MemoryError) or re.search("can't allocate memory|out of memory", str(error))):
+        if not (isinstance(error, MemoryError) or re.search(NO_MEMORY, str(error))):
             raise
         _complain("harmonylib: not enough memory for this; use smaller pictures, or a larger machine")
         return 2

@@ -13,7 +13,6 @@ for which heads, place, attention and precision that holds.
 import gc
 import itertools
 import math
-import os
 import weakref
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -30,6 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
+from harmonylib.doctor.machine import memory_bytes
 from harmonylib.errors import HarmonyError
 from harmonylib.models import build
 from harmonylib.models.attention import ForegroundBackgroundAttention
@@ -37,6 +37,7 @@ from harmonylib.models.attention import ForegroundBackgroundAttention
 T4_BYTES = 15e9  # "15GB": a T4's 15.8e9 bytes less the CUDA context
 FITTED = (2, 4)  # batches that are counted; larger ones follow from them
 DTYPES = ("float32", "float16")
+NARROW = 32  # channels a head, below which an attention gets no faster: its exponentials take the time
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
 
@@ -66,13 +67,14 @@ class StorageLog(TorchDispatchMode):
 
 
 class ForwardLog(StorageLog):
-    """Notes the largest attention, too."""
+    """Notes the largest attention, too: queries times keys times what each pair costs."""
 
-    scores = 0
+    operations = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if "attention" in function.__name__:
-            self.scores = max(self.scores, args[0].shape[:-1].numel() * args[1].shape[-2])
+            pairs = args[0].shape[:-1].numel() * args[1].shape[-2]
+            self.operations = max(self.operations, 4 * pairs * max(args[0].shape[-1], NARROW))
         return super().__torch_dispatch__(function, types, args, kwargs)
 
 
@@ -206,17 +208,17 @@ def training_peak(
 
 def forward_needs(network: nn.Module, size: int) -> tuple[int, int]:
     """What a network built in this ``FakeTensorMode`` needs on one picture of that side: bytes besides its weights, and
-    the most scores (queries times keys times heads) that a fused attention, which keeps none, works through."""
+    the most operations of a fused attention, which keeps no scores: its memory does not tell how long it takes."""
     with torch.no_grad(), ForwardLog() as log:
         network.eval()(torch.empty(1, 3, size, size), torch.empty(1, 1, size, size))
-    return int(max(np.cumsum([0, *(size for _, size in log.events)]))), log.scores
+    return int(max(np.cumsum([0, *(size for _, size in log.events)]))), log.operations
 
 
 def room() -> float:
     """Bytes of memory: the GPU's, or what the machine has."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[1]
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
+    return memory_bytes() or math.inf
 
 
 def _trace_model(trainee: Trainee, batch: int, size: int, dtype: str) -> Trace:

@@ -31,7 +31,9 @@ from harmonylib.reading import DAMAGE
 CHECKPOINT_SECONDS = 300
 READ_LOSS_EVERY = 50  # steps, on a GPU
 WHOLE_VALIDATIONS = 2  # of the last epochs; per-image rows of a hundred epochs would be of no use to anyone
-SCORES = 2**36  # of an attention on one picture: SwinIH's at 1024 px, the papers' most; a minute on two cores
+ROOM = 0.8  # of the memory, that a network may take on pictures
+# Of one attention, while which no signal is heard. The papers' most, SwinIH's at 1024 px, takes two cores a minute.
+OPERATIONS = {"cpu": 2**43, "cuda": 2**49}
 CURVE_POINTS = 6  # validations of the learning curve in a run with a fixed budget of steps
 CURVE_IMAGES = 32  # of the validation split, for the points between the ends of epochs
 
@@ -300,10 +302,10 @@ def load_model(checkpoint: Path) -> torch.nn.Module:
             raise TypeError("weights that are one number, many times")
         model = models.build(experiment.model, **experiment.options)
         model.load_state_dict(saved["model"])
+        model.at_once = evaluation.AT_ONCE if checkpoints.comes_along(checkpoint) else _at_once(experiment, checkpoint)
     except (RuntimeError, *DAMAGE) as error:
         raise HarmonyError(f"{checkpoint}: does not fit {name} as it is now; train again") from error
     model.size = experiment.size
-    model.at_once = evaluation.AT_ONCE if checkpoints.comes_along(checkpoint) else _at_once(experiment, checkpoint)
     return model.to("cuda" if torch.cuda.is_available() else "cpu", memory_format=torch.channels_last).eval()
 
 
@@ -312,15 +314,19 @@ def _at_once(experiment: Experiment, checkpoint: Path) -> int:
     name, options, room = experiment.model, experiment.options, memory.room()
     with FakeTensorMode():  # half a second
         network = models.build(name, **options)
-        side = round(max(network.looks) * experiment.size)
-        needed, scores = memory.forward_needs(network, side)
-    if needed > room:
+        side = max(round(max(network.looks) * experiment.size), network.multiple)
+        needed, operations = memory.forward_needs(network, side)
+    most = OPERATIONS["cuda" if torch.cuda.is_available() else "cpu"]
+    if needed > ROOM * room:
         words = f"{name} takes {needed / 1e9:.3g} GB on a picture of {side} px, and there are {room / 1e9:.3g} here"
         raise HarmonyError(f"{checkpoint}: {words}; use a larger machine, or another network")
-    if scores > SCORES:  # the fused kernel hears no signal while it works
-        words = f"attention of {name} compares {scores:.2g} pairs on a picture of {side} px, at most {SCORES:.2g} are"
-        raise HarmonyError(f"{checkpoint}: {words}; use another network")
-    return min(evaluation.AT_ONCE, side**2 * max(1, int(room / 2 // needed)))
+    if operations > most:
+        words = (
+            f"an attention of {name} takes {operations:.1e} operations on a picture of {side} px, at most {most:.1e}"
+        )
+        raise HarmonyError(f"{checkpoint}: {words} are done; use a GPU, or another network")
+    pictures = min(ROOM * room // needed, most // max(operations, 1))
+    return min(evaluation.AT_ONCE, side**2 * int(pictures))
 
 
 def pick_precision(precision: str) -> str:

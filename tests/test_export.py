@@ -4,8 +4,9 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from harmonylib import checkpoints, export, fullres, models
+from harmonylib import checkpoints, export, fullres, memory, models
 from harmonylib.cli import main
 from harmonylib.config import Experiment
 
@@ -57,6 +58,17 @@ def test_what_differs_is_not_written(tmp_path, monkeypatch, refused):
     with refused("checkpoint.pt", "differs"):
         export.export(checkpoint(tmp_path, "unet", width=4), tmp_path / "network.onnx")
     assert not (tmp_path / "network.onnx").exists()
+
+
+def test_what_onnxruntime_could_not_hold_is_not_begun(tmp_path, refused, monkeypatch):
+    """It keeps all scores of three pictures; PyTorch's attention, which the checkpoint is loaded for, keeps none."""
+    file, out = checkpoint(tmp_path, "s2am", **OPTIONS["s2am"]), tmp_path / "network.onnx"
+    with FakeTensorMode():
+        needed, _ = memory.forward_needs(models.build("s2am", **OPTIONS["s2am"]), 32)
+    monkeypatch.setattr(memory, "room", lambda: 2 * needed)
+    with refused("onnxruntime", "larger machine"):
+        export.export(file, out)
+    assert not out.exists()
 
 
 def test_a_missing_library_is_named(tmp_path, monkeypatch, refused):

@@ -77,7 +77,7 @@ def test_pictures_go_through_a_network_as_many_at_once_as_fit(tmp_path, monkeypa
     experiment = replace(experiments.get("vit"), options=models.class_of("vit").presets["tiny"], size=32)
     torch.save({"experiment": experiment.to_dict(), "model": network.state_dict()}, path)
     assert training.load_model(path).at_once == evaluation.AT_ONCE
-    monkeypatch.setattr(training.memory, "room", lambda: 8 * needed)
+    monkeypatch.setattr(training.memory, "room", lambda: 4.5 / training.ROOM * needed)
     with FakeTensorMode():
         needed, _ = training.memory.forward_needs(models.build("vit", **experiment.options), 32)
     narrow = training.load_model(path)

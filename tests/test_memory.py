@@ -84,9 +84,10 @@ def test_prediction_agrees_with_real_tensors(attention):
 def test_what_a_forward_needs_is_of_this_processor():
     """SwinIH's large windows keep no scores on a CPU; counted as on a GPU they would take 3.7 GB."""
     with FakeTensorMode():
-        needed, scores = memory.forward_needs(build("swinih"), 512)
+        needed, operations = memory.forward_needs(build("swinih"), 512)
+        assert memory.forward_needs(build("vit", patch=8, width=512, heads=1, depth=1), 512)[1] == 4 * 64**4 * 512
     assert 3e8 < needed < 8e8  # a process was measured to grow by 0.67 GB
-    assert scores == 16 * (512 // 4) ** 4  # of the global block's heads
+    assert operations == 4 * 16 * (512 // 4) ** 4 * 32  # of the global block: heads, pairs of tokens, channels
 
 
 def test_parts_of_the_prediction():

@@ -86,18 +86,14 @@ def variables() -> Iterator[tuple[str, str]]:
 
 def memory() -> Iterator[tuple[str, str]]:
     """Memory and processors, as far as a container, a batch system or `ulimit` lets one have them."""
-    limits = [
-        int(text) for name in ("memory.max", "memory.limit_in_bytes") for text in _control(name) if text.isdigit()
-    ]
     if os.name == "posix":
         import resource  # Windows has none
 
-        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
         space = resource.getrlimit(resource.RLIMIT_AS)[0] / 1e9  # RLIM_INFINITY is -1
         if 0 < space < ADDRESSES_GB:
             words = f"{space:.1f} GB of addresses (ulimit -v), where PyTorch wants {ADDRESSES_GB} and may crash"
             yield FIX, f"memory: {words}; ulimit -v unlimited, or ask the batch system for more (h_vmem)"
-    least = min((limit for limit in limits if limit > 0), default=0) / 1e9
+    least = memory_bytes() / 1e9
     quotas = [float(text.split()[0]) / float(text.split()[1]) for text in _control("cpu.max") if text[0] != "m"]
     cores = min([os.cpu_count() or 1, *quotas])
     threads = os.environ.get("OMP_NUM_THREADS", "")
@@ -109,6 +105,15 @@ def memory() -> Iterator[tuple[str, str]]:
         yield NOTE, f"{told}: few for {runs} runs at once, as `make reproduce` has them; export OMP_NUM_THREADS=1"
     else:
         yield OK, told
+
+
+def memory_bytes() -> int:
+    """What a container or a batch system lets one have of the machine's memory; 0 where that cannot be known."""
+    names = "memory.max", "memory.limit_in_bytes"
+    limits = [int(text) for name in names for text in _control(name) if text.isdigit()]
+    if hasattr(os, "sysconf"):
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return min((limit for limit in limits if limit > 0), default=0)
 
 
 def disk() -> Iterator[tuple[str, str]]:

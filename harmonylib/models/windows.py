@@ -52,7 +52,8 @@ class WindowAttention(nn.Module):
         """(B, H, W, C) -> (B, H, W, C), any H and W."""
         size = x.shape[1:3]
         window = tuple(min(self.window, side) for side in size)
-        a_gpus = isinstance(x, FakeTensor) and torch.is_grad_enabled()  # of which training is counted, or an export
+        # Tensors without data are a GPU's where training is counted, or an export traced.
+        a_gpus = isinstance(x, FakeTensor) and (torch.is_grad_enabled() or torch.cuda.is_available())
         if window[0] * window[1] >= LARGE and x.device.type == "cpu" and not a_gpus:
             return self.project(self._in_pieces(self.qkv(x)))
         pad = tuple(-side % length for side, length in zip(size, window, strict=True))
