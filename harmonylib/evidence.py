@@ -29,6 +29,7 @@ class Evidence:
         """Experiment -> its records, but for those made on other data than doing nothing, which it names: where a
         set was made anew, they cannot be compared until they are trained again."""
         found = records.read_all(self.results)
+        _ = self.place
         current = {r.prepared: r.data_hash for name in reversed(DOING_NOTHING) for r in found.get(name, ())}
         kept = {
             n: [r for r in made if current.get(r.prepared, r.data_hash) == r.data_hash] for n, made in found.items()
@@ -37,6 +38,18 @@ class Evidence:
         if stale:
             print(f"left out, made on other data than identity, to be run again: {one_line(', '.join(stale))}")
         return {name: made for name, made in kept.items() if made}
+
+    @cached_property
+    def place(self) -> tuple[int, int]:
+        """The disk, and the folder on it, that the records were read from."""
+        found = self.results.stat()
+        return found.st_dev, found.st_ino
+
+    def check_place(self) -> None:
+        """Before a result is written. Raises HarmonyError where the disk has vanished, and another folder is there."""
+        found = self.results.stat() if self.results.is_dir() else None
+        if found is None or (found.st_dev, found.st_ino) != self.place:
+            raise HarmonyError(f"{self.results}: its disk has vanished; run the same command when it is back")
 
     @cached_property
     def runs(self) -> dict[str, list[Record]]:

@@ -78,6 +78,7 @@ def write_table(evidence: Evidence, name: str, manifest: dict) -> pd.DataFrame |
     table = TABLES[name][0](evidence)
     if table is None or not len(table):
         return None
+    evidence.check_place()
     written = tables.write(evidence.results, name, table, caption(evidence, name))
     manifest["tables"][name] = _made_from(evidence, written[0])
     return table
@@ -94,7 +95,9 @@ def write_figure(evidence: Evidence, name: str, manifest: dict) -> None:
     if draw is None and path.is_file():
         figures.show(path)
     elif draw is not None and _can_draw(evidence, name, runs):
-        figures.save(draw(evidence), evidence.results, name)
+        figure = draw(evidence)
+        evidence.check_place()
+        figures.save(figure, evidence.results, name)
     else:
         return
     manifest["figures"][name] = _made_from(evidence, path)
@@ -113,13 +116,16 @@ def finish(evidence: Evidence, manifest: dict) -> list[Path]:
         manifest[part] = {name: manifest[part][name] for name in order if name in manifest[part]}
     evidence.read.clear()
     verdicts = claims.judge(evidence)
+    evidence.check_place()
     write_text(results / "claims.csv", verdicts.to_csv(index=False, lineterminator="\n"))
     manifest["claims"] = _made_from(evidence, results / "claims.csv")
     records.write_json(results / "manifest.json", manifest)
     words = {name: caption(evidence, name) for name in manifest["tables"]} | {
         n: FIGURES[n][1] for n in manifest["figures"]
     }
-    write_text(results / "report.html", page.page(evidence, verdicts, manifest, words))
+    content = page.page(evidence, verdicts, manifest, words)
+    evidence.check_place()
+    write_text(results / "report.html", content)
     return [results / name for name in ("claims.csv", "manifest.json", "report.html")]
 
 

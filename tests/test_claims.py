@@ -241,6 +241,26 @@ def test_manifest_and_page_are_the_same_in_whatever_order_they_were_made(study, 
     assert after == before
 
 
+@pytest.mark.parametrize("copied", [False, True])
+def test_nothing_is_written_where_the_disk_had_been(study, tmp_path, refused, copied):
+    """Not even where the folder that it was mounted on holds the same records, from before."""
+    here, away = tmp_path / "results", tmp_path / "away"
+    shutil.copytree(study.results / "runs", here / "runs")
+    evidence, manifest = Evidence(here), {"tables": {}, "figures": {}}
+    report.write_table(evidence, "s2am_t4_table1", manifest)
+    here.rename(away)
+    if copied:
+        shutil.copytree(study.results / "runs", here / "runs")
+    for work in (
+        lambda: report.write_table(evidence, "s2am_t4_by_subset", manifest),
+        lambda: report.write_figure(evidence, "s2am_t4_methods", manifest),
+        lambda: report.finish(evidence, manifest),
+    ):
+        with refused("results", "vanished" if copied else ""):  # else a record that was not read yet is not there
+            work()
+    assert not here.exists() or [path.name for path in here.iterdir()] == ["runs"]
+
+
 def test_figures_need_no_latex(study, monkeypatch):
     """Whatever somebody's matplotlibrc asks for."""
     monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)
